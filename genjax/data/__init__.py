@@ -1,0 +1,1 @@
+"""Data sets, their row order, and the way to the device."""

@@ -1,0 +1,1 @@
+"""One set of maths for every diffusion method: paths, denoisers, samplers, bounds."""

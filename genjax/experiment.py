@@ -1,0 +1,77 @@
+"""The contract: an experiment is a frozen record of pure functions.
+
+`experiments/<name>.py` exports `make_experiment(config, spec) -> Experiment`. The
+training loop knows the fields below and nothing else: it never looks inside the state,
+never imports a model, never takes a gradient. The smallest fork is
+`dataclasses.replace(experiment, train_step=mine)`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Generic, Literal, TypeVar
+
+from jax.sharding import PartitionSpec
+
+from genjax.typing import Array, Batch, Key, Metrics
+
+StateT = TypeVar("StateT")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(Generic[StateT]):
+    """One generative model and how to train it. All fields are pure functions.
+
+    A batch is {"image": as the DataSpec says, "label": (B,) int32, "index": (B,) int32,
+    the row in the data set}. Step i receives fold_in(train_key, i): no key lives in the
+    state.
+    """
+
+    init: Callable[[Key], StateT]
+    """A pytree of arrays whose shapes and dtypes hold for the whole run."""
+
+    train_step: Callable[[StateT, Batch, Key], tuple[StateT, Metrics]]
+    """The same tree out as in, and scalar float32 metrics.
+
+    A step with a non-finite metric is discarded whole, so report the norm of every
+    gradient that is taken.
+    """
+
+    # What the model can do. None: it cannot, and evaluation says so instead of failing.
+
+    sample: Callable[..., Array] | None = None
+    """(state, key, num, label=None) -> (num, *shape), like batch["image"]."""
+
+    log_likelihood: Callable[[StateT, Batch, Key], Array] | None = None
+    """(state, batch, key) -> (B,) nats an example, of the discrete pixels for images."""
+
+    likelihood_kind: Literal["exact", "lower_bound", "estimate"] | None = None
+
+    likelihood_note: str = ""
+    """How it was taken (dequantisation, number of draws, ...), for the protocol."""
+
+    encode: Callable[[StateT, Batch, Key], Array] | None = None
+    """(state, batch, key) -> (B, D) codes."""
+
+    decode: Callable[[StateT, Array, Key], Array] | None = None
+    """(state, code, key) -> (B, *shape), like batch["image"]."""
+
+    evaluate: Callable[[StateT, Batch, Key], Mapping[str, Array]] | None = None
+    """(state, batch, key) -> named per-example values (B,), never means."""
+
+    images: Callable[[StateT, Batch, Key], Mapping[str, Array]] | None = None
+    """(state, batch, key) -> named batches like batch["image"]: reconstructions, ..."""
+
+    warm_start: Callable[[StateT], StateT] | None = None
+    """Pretrained parts, put in on the host before the first step; never on resume."""
+
+    raw_weights: Callable[[StateT], StateT] | None = None
+    """The state with the trained weights in the place of their moving average."""
+
+    sharding_rules: tuple[tuple[str, PartitionSpec], ...] = ()
+    """(regular expression on a leaf's path, spec): the first match wins."""
+
+    def __post_init__(self) -> None:
+        if (self.log_likelihood is None) != (self.likelihood_kind is None):
+            raise ValueError(
+                "log_likelihood and likelihood_kind go together: give both or neither"
+            )

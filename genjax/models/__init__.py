@@ -1,0 +1,1 @@
+"""Networks: flax linen modules that know nothing of configs, optimizers or data."""

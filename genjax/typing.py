@@ -1,0 +1,52 @@
+"""The few types that every layer shares, and the errors that a user can cause."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, from jax.random.key
+Params = Any  # a pytree of arrays, as flax's init returns it
+Batch = Mapping[str, Array]
+Metrics = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What an experiment may know of its data set.
+
+    shape: of one example: (height, width, channels) for images, (dim,) for points.
+    dtype: "uint8" for images with values 0 ... num_levels - 1; "float32" for points.
+    num_levels: distinct pixel values: 256, or 17 for scikit-learn's digits; 0 for
+        points.
+    num_classes: 0 when the data set has no labels.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["uint8", "float32"]
+    num_levels: int
+    num_train: int
+    num_eval: int
+    num_classes: int
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend; the message is one sentence that says how.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class DivergedError(RuntimeError):
+    """Training met too many non-finite steps in a row. Exit code 77."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written, say because the disk is full. Exit code 78."""
+
+
+class Stopped(Exception):
+    """A stop was asked for (signal or --max_seconds) during the work. Exit code 75."""

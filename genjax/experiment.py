@@ -8,11 +8,11 @@ never imports a model, never takes a gradient. The smallest fork is
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from jax.sharding import PartitionSpec
 
-from genjax.typing import Array, Batch, Key, Metrics
+from genjax.typing import Array, Batch, DataSpec, Key, Metrics
 
 StateT = TypeVar("StateT")
 
@@ -42,7 +42,7 @@ class Experiment(Generic[StateT]):
     """(state, key, num, label=None) -> (num, *shape), like batch["image"]."""
 
     log_likelihood: Callable[[StateT, Batch, Key], Array] | None = None
-    """(state, batch, key) -> (B,) nats an example, of the discrete pixels for images."""
+    """(state, batch, key) -> (B,) nats; for images of the discrete pixel values."""
 
     likelihood_kind: Literal["exact", "lower_bound", "estimate"] | None = None
 
@@ -75,3 +75,7 @@ class Experiment(Generic[StateT]):
             raise ValueError(
                 "log_likelihood and likelihood_kind go together: give both or neither"
             )
+
+
+MakeExperiment = Callable[[Any, DataSpec], Experiment]
+"""make_experiment(config, spec): what every file in experiments/ exports."""

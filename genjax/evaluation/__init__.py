@@ -1,1 +1,1 @@
-"""Scores for any model that fills the contract, each with the protocol it was taken under."""
+"""Scores for any model that fills the contract, each with its protocol."""

@@ -1,1 +1,0 @@
-"""Networks: flax linen modules that know nothing of configs, optimizers or data."""

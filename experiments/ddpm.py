@@ -1,0 +1,293 @@
+"""DDPM: denoising diffusion probabilistic models (Ho et al. 2020, arXiv:2006.11239).
+
+A network learns which noise eps was added to an image at a random time t of a fixed
+path (`genjax.diffusion.paths`, equation 1), by the mean squared error over pixels:
+
+  L_simple(x0) = mean over dimensions of (eps - eps_hat(alpha_t x0 + sigma_t eps, t))^2
+
+for t uniform on 1/T ... 1. (The paper's eq. 14 writes the sum; its released code takes
+the mean, and so do we: the unit of `loss` is per dimension, near 1 when nothing is
+learned.) Samples come from the reverse chain or from DDIM, with the moving average of
+the weights; the log-likelihood is the variational bound.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from genjax.diffusion import guidance, paths, samplers, times, vlb
+from genjax.diffusion.denoiser import Denoise, as_denoiser, clipped, quantity
+from genjax.experiment import Experiment
+from genjax.models.mlp import TimeMLP
+from genjax.models.unet import UNet
+from genjax.train.optim import ema_update, make_optimizer, mean_gradients
+from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params, UserError
+
+
+class State(NamedTuple):
+    """Everything that a restart needs."""
+
+    params: Params
+    ema_params: Params
+    opt_state: optax.OptState
+    step: Array
+
+
+def make_experiment(config: ConfigDict, spec: DataSpec) -> Experiment[State]:
+    """DDPM on images or points. Raises UserError for a choice that does not exist."""
+    check(config, spec)
+    method, sampler = config.method, config.sampler
+    is_image = spec.num_levels > 0
+
+    model = config.model.to_dict()
+    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    model["dtype"] = jnp.dtype(model["dtype"])
+    network = backbone(out_channels=spec.shape[-1], **model)
+    num_classes = config.model.num_classes
+
+    optim = config.optim.to_dict()
+    ema_decay, accumulation = optim.pop("ema_decay"), optim.pop("accumulation")
+    optimizer = make_optimizer(**optim)
+
+    path = paths.ddpm_linear(method.num_timesteps, method.beta_start, method.beta_end)
+
+    # --- data and network -------------------------------------------------------------
+
+    def to_model(data: Array) -> Array:
+        """Pixels to [-1, 1]; points to about unit variance."""
+        if is_image:
+            return 2.0 * data.astype(jnp.float32) / (spec.num_levels - 1) - 1.0
+        return data / method.point_scale
+
+    def to_data(x: Array) -> Array:
+        if not is_image:
+            return x * method.point_scale
+        unit = (jnp.clip(x, -1.0, 1.0) + 1.0) / 2.0
+        return jnp.round(unit * (spec.num_levels - 1)).astype(jnp.uint8)
+
+    def predict(
+        params: Params, x: Array, t: Array, label: Array | None, dropout_key=None
+    ) -> Array:
+        """What the network says of x_t: an estimate of `method.prediction`."""
+        train = dropout_key is not None
+        streams = {"dropout": dropout_key} if train else {}
+        out = network.apply({"params": params}, x, t, label, train=train, rngs=streams)
+        assert isinstance(out, jax.Array)
+        return out
+
+    def init(key: Key) -> State:
+        x, t = jnp.zeros((1, *spec.shape)), jnp.zeros(1)
+        label = jnp.zeros(1, jnp.int32) if num_classes else None
+        params = network.init(key, x, t, label)["params"]
+        return State(
+            params=params,
+            ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
+            opt_state=optimizer.init(params),
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    # --- training ---------------------------------------------------------------------
+
+    def l_simple(
+        params: Params, x0: Array, label: Array | None, key: Key, dropout_key=None
+    ) -> Array:
+        """L_simple of each example, (B,): a mean over its dimensions."""
+        t_key, eps_key = jax.random.split(key)
+        i = jax.random.randint(t_key, x0.shape[:1], 1, method.num_timesteps + 1)
+        t = i / method.num_timesteps
+        eps = jax.random.normal(eps_key, x0.shape)
+        xt = path.diffuse(x0, eps, t)
+        target = quantity(x0, eps, t, path=path, name=method.prediction)
+        error = jnp.square(target - predict(params, xt, t, label, dropout_key))
+        return jnp.mean(error, axis=tuple(range(1, error.ndim)))
+
+    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        flip_key, label_key, noise_key, dropout_key = jax.random.split(key, 4)
+        x0 = to_model(batch["image"])
+        if method.flip:
+            mirrored = jax.random.bernoulli(flip_key, 0.5, (len(x0), 1, 1, 1))
+            x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
+        label = None
+        if num_classes:  # now and then no label: teaches the unconditional model too
+            hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
+            label = jnp.where(hidden, num_classes, batch["label"])
+        return l_simple(params, x0, label, noise_key, dropout_key).mean(), {}
+
+    def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+        (loss, _), grads = mean_gradients(
+            loss_fn, state.params, batch, key, accumulation=accumulation
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = ema_update(
+            state.ema_params, params, step=state.step, decay=ema_decay
+        )
+        state = State(params, ema_params, opt_state, state.step + 1)
+        return state, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+
+    # --- what the model can do --------------------------------------------------------
+
+    def make_denoiser(params: Params, label: Array | None) -> Denoise:
+        """denoise(x, t) for these weights, clipped to the data's range if so chosen."""
+        denoise = as_denoiser(
+            lambda x, t: predict(params, x, t, label), path, method.prediction
+        )
+        return clipped(denoise) if sampler.clip else denoise
+
+    spacing = {"uniform": times.uniform, "quadratic": times.quadratic}[sampler.spacing]
+    sampling_times = spacing(sampler.num_steps, num_timesteps=method.num_timesteps)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        """Raises UserError for labels that the model does not know."""
+        label_key, noise_key, chain_key = jax.random.split(key, 3)
+        check_labels(label, num, num_classes)
+        if num_classes and label is None:
+            label = jax.random.randint(label_key, (num,), 0, num_classes)
+        denoise = make_denoiser(state.ema_params, label)
+        if sampler.guidance_scale != 1.0:
+            null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
+            denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
+            denoise = clipped(denoise) if sampler.clip else denoise
+        x = jax.random.normal(noise_key, (num, *spec.shape))
+        if sampler.name == "ddim":
+            options = {"eta": sampler.eta}
+            x = samplers.ddim(
+                denoise, x, sampling_times, path=path, key=chain_key, **options
+            )
+        else:
+            x = samplers.ancestral(
+                denoise,
+                x,
+                sampling_times,
+                path=path,
+                key=chain_key,
+                variance=sampler.variance,
+            )
+        return to_data(x)
+
+    def labels_of(batch: Batch) -> Array | None:
+        return batch["label"] if num_classes else None
+
+    def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
+        bound = vlb.variational_bound(
+            make_denoiser(state.ema_params, labels_of(batch)),
+            to_model(batch["image"]),
+            path=path,
+            num_timesteps=method.num_timesteps,
+            num_levels=spec.num_levels,
+            variance=sampler.variance,
+            key=key,
+            draws=config.eval.likelihood_timesteps,
+        )
+        if is_image:
+            return -bound.nats
+        # a density of points scales with the unit of the axes
+        return -bound.nats - spec.shape[-1] * jnp.log(method.point_scale)
+
+    def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
+        x0, label = to_model(batch["image"]), labels_of(batch)
+        return {"loss_simple": l_simple(state.ema_params, x0, label, key)}
+
+    return Experiment(
+        init=init,
+        train_step=train_step,
+        sample=sample,
+        log_likelihood=log_likelihood,
+        likelihood_kind="lower_bound",
+        likelihood_note=likelihood_note(config),
+        evaluate=evaluate,
+        raw_weights=lambda state: state._replace(ema_params=state.params),
+    )
+
+
+# --- what a user may get wrong --------------------------------------------------------
+
+
+def check(config: ConfigDict, spec: DataSpec) -> None:
+    """Raises UserError for the first choice that does not exist or does not fit."""
+    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
+    one_of("method.prediction", config.method.prediction, ["eps", "x0", "v"])
+    sampler = config.sampler
+    one_of("sampler.name", sampler.name, ["ancestral", "ddim"])
+    one_of("sampler.spacing", sampler.spacing, ["uniform", "quadratic"])
+    one_of("sampler.variance", sampler.variance, ["fixed_small", "fixed_large"])
+    if not 1 <= sampler.num_steps <= config.method.num_timesteps:
+        raise UserError(
+            f"sampler.num_steps must be in 1 ... {config.method.num_timesteps} "
+            f"(method.num_timesteps), not {sampler.num_steps}"
+        )
+    is_image, backbone = spec.num_levels > 0, config.model.backbone
+    if is_image != (backbone == "unet"):
+        fitting = "unet" if is_image else "mlp"
+        raise UserError(
+            f"{spec.name} has examples of shape {spec.shape}, for which "
+            f"model.backbone={backbone!r} is not made: choose {fitting!r}"
+        )
+    num_classes = config.model.num_classes
+    if num_classes not in (0, spec.num_classes):
+        raise UserError(
+            f"{spec.name} has {spec.num_classes} classes, not model.num_classes="
+            f"{num_classes}: give {spec.num_classes}, or 0 for no labels"
+        )
+    if num_classes == 0 and sampler.guidance_scale != 1.0:
+        raise UserError(
+            f"sampler.guidance_scale={sampler.guidance_scale} needs labels: set "
+            f"model.num_classes={spec.num_classes}, or guidance_scale=1.0"
+        )
+
+
+def one_of(field: str, value: str, names: Iterable[str]) -> None:
+    """Raises UserError, with the nearest name, unless value is one of names."""
+    names = list(names)
+    if value in names:
+        return
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(
+        f"config.{field}={value!r} does not exist; {hint}known: {', '.join(names)}"
+    )
+
+
+def check_labels(label: Array | None, num: int, num_classes: int) -> None:
+    """Raises UserError for labels that do not fit; values only where they are known."""
+    if label is None:
+        return
+    if num_classes == 0:
+        raise UserError(
+            "this model was trained without labels, so it cannot be given one: leave "
+            "label out, or train with model.num_classes > 0"
+        )
+    if label.shape != (num,):
+        raise UserError(f"label must have shape ({num},), not {label.shape}")
+    if isinstance(label, jax.core.Tracer):
+        return
+    wrong = np.asarray(label)[(label < 0) | (label >= num_classes)]
+    if len(wrong):
+        raise UserError(
+            f"labels go from 0 to {num_classes - 1}, and {wrong[0]} does not lie there"
+        )
+
+
+def likelihood_note(config: ConfigDict) -> str:
+    """How log_likelihood is taken, for the protocol of a metric."""
+    draws = config.eval.likelihood_timesteps
+    terms = "all terms" if draws is None else f"{draws} stratified timesteps an example"
+    parts = [
+        f"variational bound, T={config.method.num_timesteps}, {terms}",
+        f"{config.sampler.variance}",
+        "discretized Gaussian decoder"
+        if config.model.backbone == "unet"
+        else "Gaussian decoder",
+        "x0 clipped" if config.sampler.clip else "x0 not clipped",
+        "moving average of weights",
+    ]
+    if config.model.num_classes:
+        parts.append("given the label")
+    return "; ".join(parts)

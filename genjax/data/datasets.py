@@ -1,0 +1,163 @@
+"""One way in to every data set: `load(name)`."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from genjax.data import toy
+from genjax.data.folder import folder
+from genjax.data.split import Dataset, fingerprint_of, split_from_arrays
+from genjax.data.tfds_images import builder_names, tfds_images
+from genjax.typing import DataSpec, UserError
+
+# scikit-learn's 1,797 digits, split as in J. Tomczak's teaching code, so that its
+# published likelihoods compare.
+_DIGITS_SPLITS = {
+    "train": slice(0, 1000),
+    "validation": slice(1000, 1350),
+    "test": slice(1350, None),
+}
+
+
+def load(
+    name: str,
+    dir: str | None = None,
+    *,
+    train_split: str | None = None,
+    eval_split: str | None = None,
+    image_size: int | None = None,
+    color: str | None = None,
+    eval_fraction: float | None = None,
+    num_train: int | None = None,
+    num_eval: int | None = None,
+    seed: int | None = None,
+    in_memory: bool | None = None,
+    cache_dir: str | None = None,
+    download: bool = True,
+) -> Dataset:
+    """The data set called `name`. None leaves an option at the data set's default.
+
+    - "digits" (`digits`): eval_split.
+    - a 2-D density of `genjax.data.toy` (`toy_points`): num_train, num_eval, seed.
+    - "folder", your own pictures (`folder`): dir, image_size, color, eval_fraction,
+      in_memory.
+    - any image data set of TFDS (`tfds_images`), say "mnist", "cifar10": dir,
+      train_split, eval_split, image_size, in_memory. It is downloaded if need be.
+
+    dir, cache_dir and download say where the data are, not what they are, and are left
+    unused where nothing is read from a directory.
+
+    Raises UserError for an unknown name, an option that this data set does not have,
+    and data that are missing or damaged.
+    """
+    loader = _loader(name)
+    takes = inspect.signature(loader).parameters
+    place = {"dir": dir, "cache_dir": cache_dir, "download": download}
+    options: dict[str, Any] = {
+        "train_split": train_split,
+        "eval_split": eval_split,
+        "image_size": image_size,
+        "color": color,
+        "eval_fraction": eval_fraction,
+        "num_train": num_train,
+        "num_eval": num_eval,
+        "seed": seed,
+        "in_memory": in_memory,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    for option in given.keys() - takes.keys():
+        known = ", ".join(key for key in options if key in takes) or "none"
+        raise UserError(
+            f"the data set {name!r} has no option {option!r} (it has: {known}); leave "
+            f"data.{option} out"
+        )
+    given |= {key: value for key, value in place.items() if key in takes}
+    dataset = loader(name, **given)
+    if dataset is None:
+        raise _unknown(name)
+    return dataset
+
+
+def _loader(name: str) -> Callable[..., Dataset | None]:
+    if name == "digits":
+        return digits
+    if name == "folder":
+        return folder
+    return toy_points if name in toy.NAMES else tfds_images
+
+
+def _unknown(name: str) -> UserError:
+    ours = ["digits", "folder", *toy.NAMES]
+    near = difflib.get_close_matches(name, [*ours, *builder_names()], n=1, cutoff=0.5)
+    if near:
+        hint = f"did you mean {near[0]!r}?"
+    else:
+        hint = f"known are {', '.join(ours)}, and the image data sets of TFDS"
+    return UserError(f"there is no data set called {name!r}; {hint}")
+
+
+def digits(name: str = "digits", *, eval_split: str = "test") -> Dataset:
+    """scikit-learn's digits: (8, 8, 1), 17 levels 0 ... 16, 10 classes.
+
+    Trains on the first 1,000; eval_split is "validation" (350) or "test" (447).
+    """
+    from sklearn.datasets import load_digits  # a second, which others need not wait
+
+    if eval_split not in ("validation", "test"):
+        raise UserError(
+            f"the digits are evaluated on 'validation' or 'test', not {eval_split!r}; "
+            "set data.eval_split"
+        )
+    bunch: Any = load_digits()
+    image = bunch.images.astype(np.uint8)[..., None]
+    label = bunch.target.astype(np.int32)
+    train, held_out = (
+        split_from_arrays(
+            f"digits {part}", image[_DIGITS_SPLITS[part]], label[_DIGITS_SPLITS[part]]
+        )
+        for part in ("train", eval_split)
+    )
+    spec = DataSpec(
+        name=name,
+        shape=(8, 8, 1),
+        dtype="uint8",
+        num_levels=17,
+        num_train=len(train),
+        num_eval=len(held_out),
+        num_classes=10,
+    )
+    fingerprint = fingerprint_of(spec, eval_split=eval_split)
+    return Dataset(spec=spec, train=train, eval=held_out, fingerprint=fingerprint)
+
+
+def toy_points(
+    name: str, *, num_train: int = 50_000, num_eval: int = 10_000, seed: int = 0
+) -> Dataset:
+    """A fixed set of points of a 2-D density, float32; the label is the mode.
+
+    The density itself, with log_prob and score, is `genjax.data.toy.density(name)`.
+    """
+    if num_train < 1 or num_eval < 1:
+        raise UserError(
+            f"num_train and num_eval must be positive, got {num_train} and {num_eval}; "
+            "set data.num_train and data.num_eval"
+        )
+    train, held_out = toy.fixed_samples(name, seed, num_train, num_eval)
+    spec = DataSpec(
+        name=name,
+        shape=(2,),
+        dtype="float32",
+        num_levels=0,
+        num_train=num_train,
+        num_eval=num_eval,
+        num_classes=toy.density(name).num_modes,
+    )
+    return Dataset(
+        spec=spec,
+        train=split_from_arrays(f"{name} train", *train),
+        eval=split_from_arrays(f"{name} eval", *held_out),
+        fingerprint=fingerprint_of(spec, seed=seed),
+    )

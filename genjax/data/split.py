@@ -1,0 +1,77 @@
+"""What a data set is to the rest of the library: rows that can be read by number."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Int, Int32, Shaped
+
+from genjax.typing import DataSpec
+
+Rows = Int[np.ndarray, " n"]
+Examples = Shaped[np.ndarray, "n *shape"]
+Labels = Int32[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """Examples 0 ... num_examples - 1, readable in any order, from many threads.
+
+    arrays: {"image", "label"} of all examples when they fit in memory (perhaps
+        memory-mapped from a file), otherwise None.
+    read_examples: the images and labels of the given rows.
+    """
+
+    name: str
+    num_examples: int
+    read_examples: Callable[[Rows], tuple[Examples, Labels]]
+    arrays: Mapping[str, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self.num_examples
+
+    def read(self, rows: Rows) -> dict[str, np.ndarray]:
+        """The rows as a batch {"image", "label", "index"}; index repeats `rows`.
+
+        Raises UserError that names the file where an example cannot be decoded.
+        """
+        image, label = self.read_examples(rows)
+        return {"image": image, "label": label, "index": rows.astype(np.int32)}
+
+
+def split_from_arrays(name: str, image: Examples, label: Labels) -> Split:
+    """A split that lies in memory (or in a memory-mapped file)."""
+    return Split(
+        name=name,
+        num_examples=len(image),
+        read_examples=lambda rows: (image[rows], label[rows]),
+        arrays={"image": image, "label": label},
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What `load` gives: two splits and what an experiment may know of them.
+
+    fingerprint: a short hash of name, version, splits, number of examples and
+        preprocessing. It is stored with a checkpoint, so that a run does not go on with
+        other data; it does not depend on where the files lie.
+    """
+
+    spec: DataSpec
+    train: Split
+    eval: Split
+    fingerprint: str
+
+
+def fingerprint_of(spec: DataSpec, **choices: str | int | float | None) -> str:
+    """12 hexadecimal digits of what makes two data sets the same.
+
+    choices: version, splits, preprocessing: all that is not in the spec. Never a path.
+    """
+    described = json.dumps(
+        {"spec": dataclasses.asdict(spec), "choices": choices}, sort_keys=True
+    )
+    return hashlib.sha256(described.encode()).hexdigest()[:12]

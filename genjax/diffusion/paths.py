@@ -1,0 +1,136 @@
+"""Gaussian paths from data (t = 0) to noise (t = 1).
+
+  (1) x_t = alpha(t) x_0 + sigma(t) eps,    eps ~ N(0, I),    t in [0, 1].
+
+Everything else about a forward process follows from alpha and sigma. A path says
+nothing of how a network is trained or sampled.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax.typing import Array
+
+Schedule = Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianPath:
+    """Equation (1). alpha falls from alpha(0) = 1, sigma rises from sigma(0) = 0.
+
+    Both take t of any shape and must be differentiable in it.
+    """
+
+    alpha: Schedule
+    sigma: Schedule
+
+    def logsnr(self, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        """log(alpha^2 / sigma^2): infinite at t = 0, falling."""
+        return 2.0 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
+
+    def alpha_dot(self, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        """The derivative of alpha with respect to t."""
+        return jax.jvp(self.alpha, (t,), (jnp.ones_like(t),))[1]
+
+    def sigma_dot(self, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        """The derivative of sigma with respect to t; for VP paths infinite at t = 0."""
+        return jax.jvp(self.sigma, (t,), (jnp.ones_like(t),))[1]
+
+    def diffuse(
+        self,
+        x0: Float[Array, "b *d"],
+        eps: Float[Array, "b *d"],
+        t: Float[Array, " b"] | Float[Array, ""],
+    ) -> Float[Array, "b *d"]:
+        """x_t of (1); t is one time for all examples or one for each."""
+        return (
+            per_example(self.alpha(t), x0) * x0 + per_example(self.sigma(t), x0) * eps
+        )
+
+
+def per_example(
+    values: Float[Array, " b"] | Float[Array, ""], like: Float[Array, "b *d"]
+) -> Array:
+    """`values` shaped to multiply `like`: a scalar as it is, (B,) as (B, 1, ..., 1)."""
+    if values.ndim == 0:
+        return values
+    return values.reshape(-1, *(1 for _ in like.shape[1:]))
+
+
+def ddpm_linear(
+    num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> GaussianPath:
+    """DDPM's path: its step i is our t = i / num_timesteps, i = 0 being the data.
+
+    beta_i rises linearly from i = 1 to num_timesteps; alpha_bar_i is the product of
+    (1 - beta), and alpha(t)^2 = alpha_bar (arXiv:2006.11239, section 2, eq. 4, and
+    section 4). Between the steps log alpha_bar is linear in t.
+    """
+    betas = np.linspace(beta_start, beta_end, num_timesteps, dtype=np.float64)
+    return discrete(np.cumprod(1.0 - betas))
+
+
+def discrete(alpha_bar: np.ndarray) -> GaussianPath:
+    """A variance-preserving path through alpha(i/T)^2 = alpha_bar[i-1], i = 1 ... T.
+
+    Raises ValueError unless 1 > alpha_bar[0] > alpha_bar[1] > ... > 0.
+    """
+    levels = np.concatenate([[1.0], alpha_bar])
+    if levels[-1] <= 0 or np.any(np.diff(levels) >= 0):
+        raise ValueError("alpha_bar must fall strictly, between 1 and 0, both excluded")
+    num_timesteps = len(alpha_bar)
+    table = np.log(levels).astype(np.float32)  # (T + 1,)
+
+    def log_alpha_bar(t: Array) -> Array:
+        place = t * num_timesteps
+        low = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, num_timesteps - 1)
+        left, right = jnp.asarray(table)[low], jnp.asarray(table)[low + 1]
+        return left + (place - low) * (right - left)
+
+    return GaussianPath(
+        alpha=lambda t: jnp.exp(0.5 * log_alpha_bar(t)),
+        # expm1: 1 - alpha_bar would lose half the digits near the data
+        sigma=lambda t: jnp.sqrt(-jnp.expm1(log_alpha_bar(t))),
+    )
+
+
+def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
+    """The variance-preserving SDE (Song et al. 2021, arXiv:2011.13456, eq. 33).
+
+    The limit of DDPM's path: log alpha^2 = -beta_min t - (beta_max - beta_min) t^2 / 2.
+    """
+
+    def log_alpha_bar(t: Array) -> Array:
+        return -(beta_min * t + 0.5 * (beta_max - beta_min) * jnp.square(t))
+
+    return GaussianPath(
+        alpha=lambda t: jnp.exp(0.5 * log_alpha_bar(t)),
+        sigma=lambda t: jnp.sqrt(-jnp.expm1(log_alpha_bar(t))),
+    )
+
+
+def cosine() -> GaussianPath:
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2): noise only at t = 1.
+
+    Nichol & Dhariwal 2021 (arXiv:2102.09672, eq. 17) without their offset s = 0.008, as
+    Salimans & Ho 2022 (arXiv:2202.00512) use it.
+    """
+    return GaussianPath(
+        alpha=lambda t: jnp.cos(0.5 * math.pi * t),
+        sigma=lambda t: jnp.sin(0.5 * math.pi * t),
+    )
+
+
+def rectified_flow() -> GaussianPath:
+    """alpha = 1 - t, sigma = t: straight lines.
+
+    Liu et al. 2023 (arXiv:2209.03003), Lipman et al. 2023 (arXiv:2210.02747); both let
+    t run from noise to data, the other way round.
+    """
+    return GaussianPath(alpha=lambda t: 1.0 - t, sigma=lambda t: 1.0 * t)

@@ -1,0 +1,82 @@
+"""Samplers: from noise to data along falling times, each one `lax.scan`.
+
+All take `denoise(x, t) -> E[x0 | x_t = x]` and a path. What else sampling may need is a
+wrapper around denoise: guidance, clipping to the data's range (`denoiser.clipped`),
+moving averages of weights.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax.diffusion.denoiser import Denoise
+from genjax.diffusion.paths import GaussianPath
+from genjax.diffusion.posterior import Variance, model_variance, posterior
+from genjax.typing import Array, Key
+
+
+def ancestral(
+    denoise: Denoise,
+    x: Float[Array, "b *d"],
+    times: Float[Array | np.ndarray, " n"],
+    *,
+    path: GaussianPath,
+    key: Key,
+    variance: Variance = "fixed_large",
+) -> Float[Array, "b *d"]:
+    """Samples at times[-1], from x at times[0], by DDPM's reverse chain.
+
+    Ho et al. 2020 (arXiv:2006.11239, algorithm 2), between any times, so respaced too
+    (Nichol & Dhariwal 2021, arXiv:2102.09672, section 4). times fall; no noise is added
+    by a step that ends at 0.
+    """
+
+    def step(xt: Array, now: tuple[Array, Array, Key]) -> tuple[Array, None]:
+        t, s, step_key = now
+        q = posterior(path, t, s)
+        mean = q.from_xt * xt + q.from_x0 * denoise(xt, t)
+        std = jnp.where(s > 0.0, jnp.sqrt(model_variance(q, variance)), 0.0)
+        return mean + std * jax.random.normal(step_key, xt.shape, xt.dtype), None
+
+    return _scan(step, x, times, key)
+
+
+def ddim(
+    denoise: Denoise,
+    x: Float[Array, "b *d"],
+    times: Float[Array | np.ndarray, " n"],
+    *,
+    path: GaussianPath,
+    key: Key | None = None,
+    eta: float = 0.0,
+) -> Float[Array, "b *d"]:
+    """Samples at times[-1], from x at times[0], by DDIM.
+
+    Song et al. 2021 (arXiv:2010.02502, eqs. 12 and 16). eta = 0 is deterministic, an
+    Euler method for the probability-flow ODE, and needs no key; eta = 1 is `ancestral`
+    with "fixed_small". Raises ValueError if eta > 0 comes without a key.
+    """
+    if eta > 0.0 and key is None:
+        raise ValueError(f"ddim with eta={eta} draws noise: give a key")
+
+    def step(xt: Array, now: tuple[Array, Array, Key | None]) -> tuple[Array, None]:
+        t, s, step_key = now
+        x0 = denoise(xt, t)
+        eps = (xt - path.alpha(t) * x0) / path.sigma(t)
+        added = eta**2 * posterior(path, t, s).small
+        # rounding must not make the difference negative: at eta = 1 it can be near 0
+        kept = jnp.sqrt(jnp.maximum(jnp.square(path.sigma(s)) - added, 0.0))
+        xs = path.alpha(s) * x0 + kept * eps
+        if step_key is not None and eta > 0.0:
+            xs = xs + jnp.sqrt(added) * jax.random.normal(step_key, xt.shape, xt.dtype)
+        return xs, None
+
+    return _scan(step, x, times, key)
+
+
+def _scan(step, x: Array, times: Array | np.ndarray, key: Key | None) -> Array:
+    """Run step over (t, s, key of the step) for neighbouring times t > s."""
+    times = jnp.asarray(times, jnp.float32)
+    keys = None if key is None else jax.random.split(key, len(times) - 1)
+    return jax.lax.scan(step, x, (times[:-1], times[1:], keys))[0]

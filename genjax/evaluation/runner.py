@@ -1,0 +1,290 @@
+"""All scores that a model can have, in one call, with the protocol they came from.
+
+The same object serves evaluation during training and on its own: the compiled
+functions, the summary of the test split and the floors are made once and kept.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from genjax.evaluation.energy import energy_distance
+from genjax.evaluation.frechet import frechet_distance
+from genjax.evaluation.likelihood import (
+    SMOOTHING,
+    baseline_metrics,
+    likelihood_metrics,
+)
+from genjax.evaluation.sampling import compile_sample, generate
+from genjax.evaluation.summary import MAX_DIMS, Summary, summarize
+from genjax.experiment import Experiment, StateT
+from genjax.typing import Array, Batch, DataSpec, Key, Stopped, UserError
+
+Weights = Literal["ema", "raw"]
+Result = dict[str, dict[str, Any]]
+
+
+class Evaluator(Generic[StateT]):
+    """`evaluator(state)` -> {"protocol": {...}, "metrics": {name: float}}.
+
+    Metrics, as far as the model can:
+    - the mean over the test set of each value of `experiment.evaluate`;
+    - `likelihood_metrics` of `experiment.log_likelihood`, with `baseline_metrics`;
+    - of the samples, for images: frechet_pixels, in raw pixels scaled to [0, 1], to the
+      reference split (it is no FID). For points: frechet_points, to the reference
+      split, and energy_distance, to the test split.
+    - frechet_*_floor: the test split in the place of the samples; and
+      energy_distance_floor: as many rows of the reference split.
+
+    Metrics are Python floats. One that is not finite stays as it is, so json writes NaN
+    or Infinity, and the protocol's "not_finite" names it. What cannot be had is named
+    in the protocol's "not_available", with the reason.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment[StateT],
+        *,
+        spec: DataSpec,
+        batches: Callable[[], Iterable[tuple[Batch, Array]]],
+        reference: Summary,
+        key: Key,
+        seed: int,
+        num_samples: int,
+        sample_chunk: int,
+        labels: np.ndarray | None = None,
+        mesh: Mesh | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ):
+        """Compiles nothing yet.
+
+        batches: opens the test set anew: (batch, mask (B,) bool), padded to one size;
+            the same rows at every call.
+        reference: the training split, from `summarize`; every process has it whole.
+        key: all draws come from it; `seed` is only written into the protocol.
+        num_samples: 0 draws none.
+        labels: for class-conditional samples, see `generate`.
+        mesh: where state and batches live; None for a single device.
+        should_stop: asked between batches and chunks; it must give the same answer on
+            every process, or they wait for each other. True raises Stopped.
+        Raises UserError if num_samples or sample_chunk makes no sense.
+        """
+        if num_samples < 0 or num_samples == 1:
+            raise UserError(
+                "the number of samples to evaluate must be 0 (none) or at least 2, but "
+                f"is {num_samples}"
+            )
+        if sample_chunk < 1:
+            raise UserError(
+                f"the samples drawn at a time must be 1 or more, but are {sample_chunk}"
+            )
+        self._experiment = experiment
+        self._spec = spec
+        self._batches = batches
+        self._reference = reference
+        self._test_key, self._sample_key = jax.random.split(key)
+        self._seed = seed
+        self._num_samples = num_samples
+        self._sample_chunk = sample_chunk
+        self._labels = labels
+        self._should_stop = should_stop
+        whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+        # Replicated results: under several processes no other array can be fetched.
+        self._fetchable = jax.jit(lambda tree: tree, out_shardings=whole)
+        self._values = jax.jit(self._per_example, out_shardings=whole)
+        if experiment.sample is not None:
+            self._sample = compile_sample(experiment.sample, mesh=mesh)
+
+    def __call__(self, state: StateT, *, weights: Weights | None = None) -> Result:
+        """The scores of a state.
+
+        weights: "ema" or "raw"; None takes the moving average where there is one.
+        Raises UserError if "ema" is asked of an experiment that keeps no average;
+        Stopped when should_stop() is true.
+        """
+        state, weights = self._choose(state, weights)
+        means, likelihood = self._test_metrics(state)
+        metrics = likelihood | self._baselines() | self._sample_metrics(state)
+        if clash := sorted(means.keys() & metrics.keys()):
+            raise ValueError(f"evaluate() returns {clash}, which have other meanings")
+        metrics = means | metrics
+        protocol = self._protocol(weights)
+        protocol["not_finite"] = [k for k, v in metrics.items() if not math.isfinite(v)]
+        return {"protocol": protocol, "metrics": metrics}
+
+    # What is asked of the model.
+
+    def _choose(self, state: StateT, weights: Weights | None) -> tuple[StateT, Weights]:
+        raw_weights = self._experiment.raw_weights
+        if raw_weights is None:
+            if weights == "ema":
+                raise UserError(
+                    "this experiment keeps no moving average of its weights; evaluate "
+                    "with weights 'raw'"
+                )
+            return state, "raw"
+        if weights == "raw":
+            return raw_weights(state), "raw"
+        return state, "ema"
+
+    def _test_metrics(self, state: StateT) -> tuple[dict[str, float], dict[str, float]]:
+        """(means of `evaluate`, `likelihood_metrics`), in float64 on the host."""
+        if not (self._experiment.evaluate or self._experiment.log_likelihood):
+            return {}, {}
+        named: dict[str, list[np.ndarray]] = {}
+        log_probs: list[np.ndarray] = []
+        for j, (batch, mask) in enumerate(self._test_batches()):
+            key = jax.random.fold_in(self._test_key, j)
+            values, log_prob, kept = self._values(state, batch, mask, key)
+            kept = np.asarray(kept)
+            for name, value in values.items():
+                named.setdefault(name, []).append(_rows(name, value, kept))
+            if log_prob is not None:
+                log_probs.append(_rows("log_likelihood", log_prob, kept))
+        means = {k: float(np.concatenate(v).mean()) for k, v in named.items()}
+        if not log_probs:
+            return means, {}
+        return means, likelihood_metrics(np.concatenate(log_probs), self._spec)
+
+    def _per_example(self, state: StateT, batch: Batch, mask: Array, key: Key):
+        """(named values, log-likelihoods or None, the mask): traced once."""
+        evaluate_key, likelihood_key = jax.random.split(key)
+        evaluate = self._experiment.evaluate
+        log_likelihood = self._experiment.log_likelihood
+        values = dict(evaluate(state, batch, evaluate_key)) if evaluate else {}
+        log_prob = None
+        if log_likelihood is not None:
+            log_prob = log_likelihood(state, batch, likelihood_key)
+        return values, log_prob, mask
+
+    def _sample_metrics(self, state: StateT) -> dict[str, float]:
+        if self._experiment.sample is None or self._num_samples == 0:
+            return {}
+        chunks = generate(
+            self._sample,
+            state,
+            key=self._sample_key,
+            num=self._num_samples,
+            chunk=self._sample_chunk,
+            labels=self._labels,
+            should_stop=self._should_stop,
+        )
+        samples = summarize(chunks, name="samples", spec=self._spec)
+        metrics = {}
+        if samples.moments is not None:
+            metrics[self._frechet_name] = _frechet(self._reference, samples)
+        if samples.points is not None:
+            metrics["energy_distance"] = _energy(samples.points, self._test)
+        return metrics | self._floors
+
+    # What does not depend on the model, and is computed once.
+
+    @functools.cached_property
+    def _test(self) -> Summary:
+        return summarize(self._test_images(), name="test", spec=self._spec)
+
+    @functools.cached_property
+    def _floors(self) -> dict[str, float]:
+        floors = {}
+        if self._test.moments is not None and self._test.count > 1:
+            name = f"{self._frechet_name}_floor"
+            floors[name] = _frechet(self._reference, self._test)
+        if self._reference.points is not None:
+            rows = self._reference.points[: self._num_samples]
+            floors["energy_distance_floor"] = _energy(rows, self._test)
+        return floors
+
+    def _baselines(self) -> dict[str, float]:
+        if self._experiment.log_likelihood is None or self._reference.levels is None:
+            return {}
+        assert self._test.levels is not None  # both splits are of one spec
+        return baseline_metrics(self._reference.levels, self._test.levels, self._spec)
+
+    def _test_batches(self) -> Iterator[tuple[Batch, Array]]:
+        for batch, mask in self._batches():
+            if self._should_stop():
+                raise Stopped("while evaluating on the test set")
+            yield batch, mask
+
+    def _test_images(self) -> Iterator[np.ndarray]:
+        for batch, mask in self._test_batches():
+            image, kept = self._fetchable((batch["image"], mask))
+            yield np.asarray(image)[np.asarray(kept)]
+
+    # How it was done.
+
+    def _protocol(self, weights: Weights) -> dict[str, Any]:
+        protocol: dict[str, Any] = {
+            "data": self._spec.name,
+            "n_test": self._test.count,
+            "weights": weights,
+            "seed": self._seed,
+            "not_available": self._not_available(),
+        }
+        if self._experiment.log_likelihood is not None:
+            protocol["likelihood_kind"] = self._experiment.likelihood_kind
+            protocol["likelihood_note"] = self._experiment.likelihood_note
+            if self._reference.levels is not None:
+                protocol["independent_pixels"] = (
+                    f"one categorical a pixel, counted on {self._reference.name}, "
+                    f"{SMOOTHING} added to each count"
+                )
+        if self._experiment.sample is not None and self._num_samples:
+            protocol["reference_split"] = self._reference.name
+            protocol["n_reference"] = self._reference.count
+            protocol["n_generated"] = self._num_samples
+            protocol["sample_chunk"] = self._sample_chunk
+            protocol["sample_labels"] = (
+                "the model's" if self._labels is None else "given"
+            )
+            protocol["extractor"] = f"raw {self._kind}"
+        return protocol
+
+    def _not_available(self) -> dict[str, str]:
+        names = ("sample", "log_likelihood", "evaluate")
+        reasons = {
+            name: "the experiment has none"
+            for name in names
+            if getattr(self._experiment, name) is None
+        }
+        if self._reference.moments is None:
+            reasons[self._frechet_name] = (
+                f"{math.prod(self._spec.shape)} numbers an example; the covariance is "
+                f"taken of at most {MAX_DIMS}"
+            )
+        return reasons
+
+    @property
+    def _kind(self) -> str:
+        return "pixels" if self._spec.dtype == "uint8" else "points"
+
+    @property
+    def _frechet_name(self) -> str:
+        return f"frechet_{self._kind}"
+
+
+def _rows(name: str, value: Array, kept: np.ndarray) -> np.ndarray:
+    """The rows of a batch that are no padding, in float64."""
+    if value.shape != kept.shape:
+        raise ValueError(
+            f"{name} must be one value an example, {kept.shape}, got {value.shape}; "
+            "leave the mean to the evaluation"
+        )
+    return np.asarray(value)[kept].astype(np.float64)
+
+
+def _frechet(a: Summary, b: Summary) -> float:
+    assert a.moments is not None and b.moments is not None
+    return frechet_distance(
+        a.moments.mean, a.moments.cov, b.moments.mean, b.moments.cov
+    )
+
+
+def _energy(points: np.ndarray, test: Summary) -> float:
+    assert test.points is not None
+    return energy_distance(points, test.points)

@@ -1,0 +1,83 @@
+"""What is kept of a set of examples: enough for every distance and baseline.
+
+One pass over the training split, the test split or a set of samples; the examples
+themselves are let go, unless they are points.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from genjax.evaluation.frechet import Moments, merge, moments
+from genjax.evaluation.likelihood import level_counts
+from genjax.typing import DataSpec, Stopped
+
+# The covariance of D numbers takes 8 D^2 bytes and its root O(D^3): 128 MiB and some
+# ten seconds on two cores at the limit, which lets 32x32x3 through.
+MAX_DIMS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A set of examples, summed up by `summarize`.
+
+    name: of the set, for the protocol: "train", "test", "samples".
+    moments: of the flattened examples, images scaled to [0, 1] by num_levels - 1; None
+        above MAX_DIMS numbers an example.
+    levels: (D, num_levels), see `level_counts`; None for points.
+    points: (count, dim) float32, all of them; None for images.
+    """
+
+    name: str
+    count: int
+    moments: Moments | None
+    levels: np.ndarray | None
+    points: np.ndarray | None
+
+
+def summarize(
+    chunks: Iterable[np.ndarray],
+    *,
+    name: str,
+    spec: DataSpec,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Summary:
+    """One pass over arrays (n, *spec.shape) of spec.dtype, in chunks of any size.
+
+    should_stop: asked before each chunk.
+    Raises ValueError if a chunk is not what spec says or there is none; Stopped when
+    should_stop() is true.
+    """
+    is_image = spec.dtype == "uint8"
+    total, levels, points, count = None, None, [], 0
+    for chunk in chunks:
+        if should_stop():
+            raise Stopped(f"while reading {name}, after {count} examples")
+        _check(chunk, name, spec)
+        if len(chunk) == 0:
+            continue
+        count += len(chunk)
+        if math.prod(spec.shape) <= MAX_DIMS:
+            scaled = chunk / (spec.num_levels - 1) if is_image else chunk
+            part = moments(scaled)
+            total = part if total is None else merge(total, part)
+        if is_image:
+            part = level_counts(chunk, spec.num_levels)
+            levels = part if levels is None else levels + part
+        else:
+            points.append(chunk)
+    if count == 0:
+        raise ValueError(f"there is not one example in {name}")
+    return Summary(
+        name, count, total, levels, np.concatenate(points) if points else None
+    )
+
+
+def _check(chunk: np.ndarray, name: str, spec: DataSpec) -> None:
+    if chunk.shape[1:] != spec.shape or chunk.dtype != spec.dtype:
+        raise ValueError(
+            f"{name} must hold (n, *{spec.shape}) {spec.dtype} like {spec.name}, got "
+            f"{chunk.shape} {chunk.dtype}"
+        )

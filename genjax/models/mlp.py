@@ -1,0 +1,63 @@
+"""A residual multilayer perceptron that is told the time, for points."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from genjax.nn.embeddings import sinusoidal_embedding
+from genjax.typing import Array
+
+
+class TimeMLP(nn.Module):
+    """A function of a point and a time, with the shape of the point.
+
+    width: features of the residual stream. depth: residual blocks.
+    num_classes, dtype: as in `genjax.models.unet.UNet`; label num_classes is "no class".
+    """
+
+    out_channels: int
+    width: int = 128
+    depth: int = 3
+    dropout: float = 0.0
+    num_classes: int = 0
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b d"],
+        t: Float[Array, " b"],
+        label: Int[Array, " b"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "b o"]:
+        """float32 (B, out_channels) for t in [0, 1]; the last layer starts at zero."""
+
+        def dense(features: int, name: str) -> nn.Dense:
+            return nn.Dense(features, dtype=self.dtype, name=name)
+
+        temb = sinusoidal_embedding(t, self.width)
+        temb = nn.silu(dense(self.width, "time")(temb))
+        if (label is None) != (self.num_classes == 0):
+            raise ValueError(
+                f"num_classes={self.num_classes} and "
+                f"{'no label' if label is None else 'a label'} do not go together"
+            )
+        if label is not None:
+            temb = temb + nn.Embed(
+                self.num_classes + 1, self.width, dtype=self.dtype, name="label"
+            )(label)
+
+        h = dense(self.width, "in")(x)
+        for i in range(self.depth):
+            inner = dense(self.width, f"block{i}_0")(nn.silu(h))
+            inner = nn.silu(inner + dense(self.width, f"block{i}_time")(temb))
+            inner = nn.Dropout(self.dropout, deterministic=not train)(inner)
+            h = h + dense(self.width, f"block{i}_1")(inner)
+        out = nn.Dense(
+            self.out_channels,
+            kernel_init=nn.initializers.zeros_init(),
+            dtype=self.dtype,
+            name="out",
+        )(nn.silu(h))
+        return out.astype(jnp.float32)

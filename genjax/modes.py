@@ -1,0 +1,416 @@
+"""What the command line can do: train, evaluate, sample.
+
+Here an experiment, its data, the loop and the evaluation meet; each knows nothing of
+the others.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from genjax.commandline import Options
+from genjax.data import datasets
+from genjax.data.pipeline import TrainFeed, eval_batches, gather
+from genjax.data.split import Dataset, Split
+from genjax.evaluation.runner import Evaluator
+from genjax.evaluation.sampling import compile_sample, generate
+from genjax.evaluation.summary import summarize
+from genjax.experiment import Experiment, MakeExperiment
+from genjax.train import compile, distributed, grids, loop, metrics, summary
+from genjax.train import workdir as folder
+from genjax.train.checkpoint import Checkpointer
+from genjax.train.progress import Progress
+from genjax.train.sharding import batch_sharding, make_mesh, replicated
+from genjax.train.stop import StopRequest
+from genjax.typing import DataSpec, UserError
+
+# Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
+PICTURE_STREAM, EVALUATION_STREAM = 2, 3
+
+MAX_IN_GRID, MAX_IN_PICTURE = 64, 400  # images, during training and on request
+MAX_POINTS = 10_000
+
+
+def run(options: Options, make_experiment: MakeExperiment) -> None:
+    """Does what options.mode says, alone or together with other processes."""
+    distributed.initialize(
+        options.coordinator, options.num_processes, options.process_id
+    )
+    compile.use_persistent_cache()
+    with StopRequest(options.max_seconds) as stop:
+        modes = {"train": train, "evaluate": evaluate, "sample": sample}
+        modes[options.mode](options, make_experiment, stop)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What every mode needs."""
+
+    options: Options
+    config: Any
+    dataset: Dataset
+    experiment: Experiment
+    compiled: compile.CompiledExperiment
+    stop: Callable[[], bool]  # asked of all processes together
+
+    @property
+    def workdir(self) -> Path:
+        """The run folder."""
+        return self.options.workdir
+
+
+def prepare(
+    options: Options, make_experiment: MakeExperiment, stop: Callable[[], bool]
+) -> Setup:
+    """Loads the data, makes the experiment and lays it out on the devices."""
+    config = options.config
+    mesh = make_mesh(config.mesh.fsdp)
+    dataset = datasets.load(**config.data)
+    experiment = make_experiment(config, dataset.spec)
+    compiled = compile.compile_experiment(experiment, mesh, gather=gather)
+    return Setup(
+        options,
+        config,
+        dataset,
+        experiment,
+        compiled,
+        lambda: distributed.any_process(stop()),
+    )
+
+
+# --mode=train
+
+
+def train(options: Options, make_experiment: MakeExperiment, stop: StopRequest) -> None:
+    """Trains from the newest checkpoint, or from the start, to training.num_steps."""
+    training = options.config.training
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(claim(options))
+        setup = prepare(options, make_experiment, stop)
+        feed = stack.enter_context(contextlib.closing(make_feed(setup)))
+        checkpointer = stack.enter_context(open_checkpoints(setup))
+        restored = restore(setup, checkpointer, step=None)
+        state, step = restored or (initial_state(setup), 0)
+        log = stack.enter_context(open_log(setup, None if restored is None else step))
+        log.say(summary.state_table(setup.compiled.abstract_state))
+        log.say(f"{options.workdir}: from step {step} to {training.num_steps}")
+        loop.train(
+            setup.compiled,
+            feed,
+            state,
+            step,
+            seed=options.config.seed,
+            schedule=loop.Schedule(
+                num_steps=training.num_steps,
+                log_every=training.log_every,
+                save_every=training.save_every,
+                steps_per_call=training.steps_per_call,
+            ),
+            callbacks=callbacks(setup, log),
+            checkpointer=checkpointer,
+            log=log,
+            stop=stop,
+        )
+
+
+@contextlib.contextmanager
+def claim(options: Options) -> Iterator[None]:
+    """Holds the run folder for this run, after a check that it is this config's."""
+    config = options.config.to_dict()
+    with contextlib.ExitStack() as stack:
+
+        def take() -> None:
+            stack.enter_context(folder.lock(options.workdir))
+            if not options.override_config:
+                folder.check_same_config(options.workdir, config)
+            folder.write_config(options.workdir, config)
+
+        distributed.on_first_process(take)
+        yield
+
+
+def make_feed(setup: Setup) -> TrainFeed:
+    """The training batches, from the device or from disk."""
+    return TrainFeed(
+        setup.dataset.train,
+        seed=setup.config.seed,
+        batch_size=setup.config.training.batch_size,
+        sharding=batch_sharding(setup.compiled.mesh),
+    )
+
+
+def initial_state(setup: Setup) -> Any:
+    """The state before step 0, with the pretrained parts that the experiment names."""
+    state = setup.compiled.init(setup.config.seed)
+    if setup.experiment.warm_start is not None:
+        state = setup.experiment.warm_start(state)
+        state = compile.place(state, setup.compiled.abstract_state)
+    return state
+
+
+@contextlib.contextmanager
+def open_log(setup: Setup, resume_step: int | None) -> Iterator[loop.Log]:
+    """The progress display and the metric files, in the first process only."""
+    training = setup.config.training
+    if not distributed.is_first():
+        yield loop.Log(None, None, training.batch_size)
+        return
+    with (
+        Progress(
+            training.num_steps,
+            resume_step or 0,
+            images_per_step=training.batch_size,
+        ) as progress,
+        metrics.MetricWriter(setup.workdir, resume_step, say=progress.say) as writer,
+    ):
+        yield loop.Log(writer, progress, training.batch_size)
+
+
+def callbacks(setup: Setup, log: loop.Log) -> list[loop.Callback]:
+    """Pictures and an evaluation between steps, as often as the config says."""
+    training, workdir = setup.config.training, setup.workdir
+    paint = make_painter(setup)
+    evaluator = functools.cache(lambda: make_evaluator(setup, seed=0))
+
+    def pictures(step: int, state: Any) -> None:
+        for name, picture in paint(state).items():
+            log.picture(step, name, picture)
+            if distributed.is_first():
+                suffix = name.removeprefix("samples")
+                grids.save_png(workdir / f"samples/{step}{suffix}.png", picture)
+
+    def scores(step: int, state: Any) -> Mapping[str, float]:
+        result = evaluator()(state)
+        if distributed.is_first():
+            metrics.write_evaluation(workdir, step, result)
+        return result["metrics"]
+
+    return [
+        loop.Callback(
+            every=training.sample_every,
+            run=pictures,
+            is_done=lambda step: (workdir / f"samples/{step}.png").exists(),
+        ),
+        loop.Callback(
+            every=training.eval_every,
+            run=scores,
+            is_done=lambda step: (workdir / f"evaluation/{step}.json").exists(),
+        ),
+    ]
+
+
+def make_painter(setup: Setup) -> Callable[[Any], dict[str, np.ndarray]]:
+    """The function from state to pictures: "samples", "samples_<name of its images>".
+
+    The same noise and the same test examples at every call, to see what training does.
+    """
+    experiment, spec, mesh = setup.experiment, setup.dataset.spec, setup.compiled.mesh
+    chunk = setup.config.eval.batch_size
+    key = jax.random.fold_in(jax.random.key(setup.config.seed), PICTURE_STREAM)
+    sample = experiment.sample and compile_sample(experiment.sample, mesh=mesh)
+    images = experiment.images and jax.jit(
+        experiment.images, out_shardings=replicated(mesh)
+    )
+
+    def show(examples: np.ndarray) -> np.ndarray:
+        if spec.dtype == "uint8":
+            return grids.image_grid(examples[:MAX_IN_GRID], spec.num_levels)
+        return grids.point_picture(examples, bounds)
+
+    held_out = next(iter(examples_of(setup.dataset.eval)))
+    bounds = grids.bounds_of(held_out) if spec.dtype == "float32" else (0, 0, 0, 0)
+
+    def paint(state: Any) -> dict[str, np.ndarray]:
+        named = {}
+        if sample is not None:
+            num = min(MAX_IN_GRID, chunk) if spec.dtype == "uint8" else MAX_POINTS
+            chunks = generate(
+                sample, state, key=key, num=num, chunk=chunk, should_stop=setup.stop
+            )
+            named["samples"] = np.concatenate(list(chunks))
+        if images is not None:
+            batch, _ = next(test_batches(setup))
+            shown = images(state, batch, key)
+            named |= {f"samples_{k}": np.asarray(v) for k, v in shown.items()}
+        return {name: show(examples) for name, examples in named.items()}
+
+    return paint
+
+
+# --mode=evaluate
+
+
+def evaluate(
+    options: Options, make_experiment: MakeExperiment, stop: StopRequest
+) -> None:
+    """Scores a checkpoint and writes evaluation/<step>.json, as training does.
+
+    With --weights=raw or another --seed the file is <step>_raw.json, <step>_seed1.json.
+    """
+    setup, state, step = load_trained(options, make_experiment, stop)
+    result = make_evaluator(setup, seed=options.seed)(state, weights=options.weights)
+    if distributed.is_first():
+        suffix = "_raw" if options.weights == "raw" else ""
+        suffix += f"_seed{options.seed}" if options.seed else ""
+        path = metrics.write_evaluation(setup.workdir, step, result, suffix=suffix)
+        print(json.dumps({"step": step, **result}, indent=2))
+        print(path, file=sys.stderr)
+
+
+def make_evaluator(setup: Setup, *, seed: int) -> Evaluator:
+    """The evaluation that config.eval describes, of all that the model can do."""
+    config, dataset = setup.config, setup.dataset
+    return Evaluator(
+        setup.experiment,
+        spec=dataset.spec,
+        batches=lambda: test_batches(setup),
+        reference=summarize(
+            examples_of(dataset.train),
+            name=dataset.train.name,
+            spec=dataset.spec,
+            should_stop=setup.stop,
+        ),
+        key=jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM),
+        seed=seed,
+        num_samples=config.eval.num_samples,
+        sample_chunk=config.eval.batch_size,
+        mesh=setup.compiled.mesh,
+        should_stop=setup.stop,
+    )
+
+
+def test_batches(setup: Setup) -> Iterator[tuple[dict[str, Any], Any]]:
+    """The test split, or its first eval.limit examples: (batch, mask)."""
+    return eval_batches(
+        setup.dataset.eval,
+        batch_size=setup.config.eval.batch_size,
+        sharding=batch_sharding(setup.compiled.mesh),
+        limit=setup.config.eval.limit,
+    )
+
+
+def examples_of(split: Split, chunk: int = 4096) -> Iterator[np.ndarray]:
+    """All examples of a split in order, on the host."""
+    for start in range(0, len(split), chunk):
+        rows = np.arange(start, min(start + chunk, len(split)))
+        yield split.read(rows)["image"]
+
+
+# --mode=sample
+
+
+def sample(
+    options: Options, make_experiment: MakeExperiment, stop: StopRequest
+) -> None:
+    """Draws --num_samples into samples.npz (arr_0, as the data) and samples.png."""
+    setup, state, step = load_trained(options, make_experiment, stop)
+    experiment, spec, mesh = setup.experiment, setup.dataset.spec, setup.compiled.mesh
+    if experiment.sample is None:
+        raise UserError(f"experiments/{setup.config.experiment}.py has no sampler")
+    check_labels(options.labels, spec)
+    if options.weights == "raw" and experiment.raw_weights is not None:
+        state = experiment.raw_weights(state)
+    chunks = generate(
+        compile_sample(experiment.sample, mesh=mesh),
+        state,
+        key=jax.random.key(options.seed),
+        num=options.num_samples,
+        chunk=setup.config.eval.batch_size,
+        labels=None if options.labels is None else np.array(options.labels, np.int32),
+        should_stop=setup.stop,
+    )
+    first = distributed.is_first()
+    with tqdm(total=options.num_samples, unit="sample", disable=not first) as bar:
+        drawn = []
+        for part in chunks:
+            drawn.append(part)
+            bar.update(len(part))
+    if first:
+        out = options.out or setup.workdir / "generated"
+        samples = np.concatenate(drawn)
+        content = io.BytesIO()
+        np.savez(content, arr_0=samples)
+        metrics.write_atomically(out / "samples.npz", content.getvalue())
+        shown = samples[:MAX_IN_PICTURE] if spec.dtype == "uint8" else samples
+        grids.save_png(out / "samples.png", grids.picture(shown, spec))
+        print(f"step {step}: {len(samples)} samples in {out}", file=sys.stderr)
+
+
+def check_labels(labels: tuple[int, ...] | None, spec: DataSpec) -> None:
+    """Raises UserError for a class that the data set does not have."""
+    wrong = [label for label in labels or () if label >= spec.num_classes]
+    if wrong:
+        raise UserError(
+            f"--labels: {spec.name} has the classes 0 ... {spec.num_classes - 1}, "
+            f"not {wrong[0]}"
+        )
+
+
+# Checkpoints, for all modes
+
+
+def load_trained(
+    options: Options, make_experiment: MakeExperiment, stop: StopRequest
+) -> tuple[Setup, Any, int]:
+    """(setup, state, step) of a trained run. Raises UserError if there is none."""
+    folder_of_run = options.workdir / "checkpoints"
+    if not folder_of_run.is_dir():
+        raise UserError(
+            f"there is no trained run in {options.workdir}; train first, or name "
+            "another --workdir"
+        )
+    if not options.override_config:
+        folder.check_same_config(options.workdir, options.config.to_dict())
+    setup = prepare(options, make_experiment, stop)
+    with open_checkpoints(setup) as checkpointer:
+        restored = restore(setup, checkpointer, step=options.step)
+    if restored is None:
+        raise UserError(f"{folder_of_run} holds no checkpoint yet; train first")
+    return setup, *restored
+
+
+def open_checkpoints(setup: Setup) -> Checkpointer:
+    """The run's checkpoints, which carry what tells one run from another."""
+    training = setup.config.training
+    return Checkpointer(
+        setup.workdir / "checkpoints",
+        keep_last=training.get("keep_last", 2),
+        keep_best=training.get("keep_best", 1),
+        best_metric=training.get("best_metric"),
+        best_mode=training.get("best_mode", "min"),
+        keep_every=training.get("keep_every"),
+        meta={
+            "config_hash": folder.config_hash(setup.config.to_dict()),
+            "data": setup.dataset.fingerprint,
+        },
+    )
+
+
+def restore(
+    setup: Setup, checkpointer: Checkpointer, *, step: int | None
+) -> tuple[Any, int] | None:
+    """(state, step) of the newest intact checkpoint, or of `step`; None without one.
+
+    Raises UserError if it was trained on other data.
+    """
+    restored = checkpointer.restore(setup.compiled.abstract_state, step)
+    if restored is None:
+        return None
+    stored, given = restored.meta.get("data"), setup.dataset.fingerprint
+    if stored != given and not setup.options.override_config:
+        raise UserError(
+            f"the checkpoints in {setup.workdir} were trained on other data "
+            f"(fingerprint {stored}, here {given}); give the same data, another "
+            "--workdir, or --override_config"
+        )
+    return restored.state, restored.step

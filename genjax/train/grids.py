@@ -1,0 +1,133 @@
+"""Pictures of samples: a grid of images, or the density of points in the plane."""
+
+import io
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from genjax.train.metrics import write_atomically
+from genjax.typing import DataSpec
+
+PADDING = 2  # pixels between the cells of a grid and around it
+BACKGROUND = 96  # grey, told apart from black and from white images
+MIN_CELL = 32  # 8x8 digits must be recognisable
+
+# Ten evenly spaced colours of viridis (van der Walt & Smith, CC0): lightness rises
+# evenly from nothing to most, also in grey and for the colour-blind.
+VIRIDIS = np.array(
+    [
+        (68, 1, 84),
+        (72, 40, 120),
+        (62, 73, 137),
+        (49, 104, 142),
+        (38, 130, 142),
+        (31, 158, 137),
+        (53, 183, 121),
+        (110, 206, 88),
+        (181, 222, 43),
+        (253, 231, 37),
+    ]
+)
+
+Bounds = tuple[float, float, float, float]
+"""(x_min, x_max, y_min, y_max)"""
+
+Picture = UInt8[np.ndarray, "rows columns 3"]
+
+
+def picture(
+    samples: np.ndarray, spec: DataSpec, *, bounds: Bounds | None = None
+) -> Picture:
+    """`image_grid` of images or `point_picture` of points, as spec.dtype says.
+
+    bounds: for points; None frames these samples, so give the data's own, from
+    `bounds_of`, to compare one picture with the next.
+    """
+    if spec.dtype == "uint8":
+        return image_grid(samples, spec.num_levels)
+    return point_picture(samples, bounds_of(samples) if bounds is None else bounds)
+
+
+def image_grid(images: UInt8[np.ndarray, "n h w c"], num_levels: int) -> Picture:
+    """The images row by row in a near-square grid, small ones enlarged.
+
+    images: c = 1 (grey) or 3, values 0 ... num_levels - 1, shown as 0 ... 255. Those
+        whose longer side is below MIN_CELL grow by a whole factor.
+    Raises ValueError if there is no image or c is another number.
+    """
+    count, height, width, channels = images.shape
+    if count == 0 or channels not in (1, 3):
+        raise ValueError(
+            f"a grid takes (n >= 1, h, w, 1 or 3) images, got {images.shape}"
+        )
+    factor = math.ceil(MIN_CELL / max(height, width))
+    levels = np.arange(num_levels) * (255.0 / (num_levels - 1))
+    cells = levels.round().astype(np.uint8)[images]
+    cells = cells.repeat(factor, axis=1).repeat(factor, axis=2)
+    height, width = height * factor + PADDING, width * factor + PADDING
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    shape = (rows * height + PADDING, columns * width + PADDING, 3)
+    grid = np.full(shape, BACKGROUND, np.uint8)
+    for i, cell in enumerate(cells):
+        top = i // columns * height + PADDING
+        left = i % columns * width + PADDING
+        grid[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+    return grid
+
+
+def point_picture(
+    points: Float[np.ndarray, "n 2"],
+    bounds: Bounds,
+    *,
+    bins: int = 96,
+    scale: int = 4,
+) -> Picture:
+    """The log of the points' density over a rectangle, x to the right and y upwards.
+
+    Each of bins x bins cells is scale x scale pixels; dark is none, yellow the fullest
+    cell. Points outside the bounds, or not finite, are not shown.
+    """
+    x_min, x_max, y_min, y_max = bounds
+    counts, _, _ = np.histogram2d(
+        *points[np.isfinite(points).all(axis=1)].T,
+        bins=bins,
+        range=((x_min, x_max), (y_min, y_max)),
+    )
+    shade = np.log1p(counts) / np.log1p(max(counts.max(), 1.0))
+    upright = shade.T[::-1]  # histogram2d has x first; row 0 of a picture is the top
+    return _viridis(upright).repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def bounds_of(points: Float[np.ndarray, "n 2"], margin: float = 0.1) -> Bounds:
+    """A square round the finite points, wider by `margin` of its side on each side.
+
+    Raises ValueError if no point is finite.
+    """
+    finite = points[np.isfinite(points).all(axis=1)]
+    if len(finite) == 0:
+        raise ValueError("no point is finite: there is nothing to frame")
+    low, high = finite.min(axis=0), finite.max(axis=0)
+    side = float((high - low).max()) or 1.0
+    half = side * (0.5 + margin)
+    x, y = (float(c) for c in (low + high) / 2)
+    return (x - half, x + half, y - half, y + half)
+
+
+def save_png(path: str | os.PathLike, picture: Picture) -> None:
+    """Writes the whole file or none. Raises `genjax.typing.SaveError`."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="png")
+    write_atomically(Path(path), content.getvalue())
+
+
+def _viridis(shade: Float[np.ndarray, "h w"]) -> Picture:
+    """Colours of values in [0, 1], linear between the ten."""
+    stops = np.linspace(0.0, 1.0, len(VIRIDIS))
+    channels = [np.interp(shade, stops, VIRIDIS[:, c]) for c in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)

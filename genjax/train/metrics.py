@@ -1,0 +1,232 @@
+"""What a run writes down: metrics.jsonl, TensorBoard files, evaluation/<step>.json.
+
+Only one process of a run may write: under several, process 0.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, SupportsFloat
+
+import numpy as np
+
+from genjax.typing import SaveError, UserError
+
+FLUSH_SECONDS = 10.0  # TensorBoard files are synced to disk at each flush
+
+
+@contextlib.contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Turns an OSError inside into a SaveError with the path and the free bytes."""
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(_existing(path)).free
+        raise SaveError(
+            f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free "
+            "on that disk"
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The whole content under that name, or what was there before; never a part.
+
+    Makes the folder. Raises SaveError.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(part, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def write_evaluation(
+    workdir: str | os.PathLike,
+    step: int,
+    result: Mapping[str, Any],
+    *,
+    suffix: str = "",
+) -> Path:
+    """Writes {"step", **result} to evaluation/<step><suffix>.json; returns the path.
+
+    result: {"protocol", "metrics"}, from `genjax.evaluation.runner`. A number that is
+    not finite is written as NaN or Infinity, which Python reads and strict JSON does
+    not: null would say that nothing was measured. Raises SaveError.
+    """
+    path = Path(workdir) / "evaluation" / f"{step}{suffix}.json"
+    text = json.dumps({"step": step, **result}, indent=2) + "\n"
+    write_atomically(path, text.encode())
+    return path
+
+
+class MetricWriter:
+    """Writes metrics.jsonl and TensorBoard files; a context manager.
+
+    A line of metrics.jsonl is one JSON object: step, split ("train" or "eval"),
+    images_seen, seconds, then the metrics, NaN and Infinity as Python spells them. A
+    line is on its way to disk when `write` returns.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        resume_step: int | None,
+        *,
+        say: Callable[[str], object] = lambda text: print(text, file=sys.stderr),
+    ):
+        """Opens the files of a run that goes on after `resume_step`.
+
+        Lines of later steps, which will be computed again, are dropped, and so is a
+        last line that a crash cut short; `say` gets one line about it. With None the
+        run begins, and every line is dropped.
+        Raises SaveError; UserError if a line that is not the last is no metric line.
+        """
+        self._path = Path(workdir) / "metrics.jsonl"
+        after = -1 if resume_step is None else resume_step
+        _drop_after(self._path, after, say)
+        with saving(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Without a buffer: a failed write is known at once and leaves nothing.
+            self._file = open(self._path, "ab", buffering=0)
+        self._board = _Board(self._path.parent / "tensorboard", purge_step=after + 1)
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    def write(
+        self,
+        step: int,
+        split: Literal["train", "eval"],
+        metrics: Mapping[str, SupportsFloat],
+        *,
+        images_seen: int,
+        seconds: float,
+    ) -> None:
+        """One line, and one TensorBoard scalar "<split>/<name>" a metric.
+
+        seconds: of wall clock since the run began or was resumed.
+        Raises SaveError; ValueError if a metric takes the name of another field.
+        """
+        line: dict[str, Any] = {
+            "step": step,
+            "split": split,
+            "images_seen": images_seen,
+            "seconds": round(seconds, 3),
+        }
+        if clash := sorted(line.keys() & metrics.keys()):
+            raise ValueError(f"metrics cannot be called {clash}; rename them")
+        values = {name: float(value) for name, value in metrics.items()}
+        rest = memoryview((json.dumps(line | values) + "\n").encode())
+        with saving(self._path):
+            while rest:  # a raw write may take only a part
+                rest = rest[self._file.write(rest) :]
+        self._board.scalars(step, {f"{split}/{k}": v for k, v in values.items()})
+
+    def images(self, step: int, name: str, picture: np.ndarray) -> None:
+        """An (H, W, 3) uint8 picture for TensorBoard. Raises SaveError."""
+        self._board.image(step, name, picture)
+
+    def close(self) -> None:
+        """Flushes and closes the files. Raises SaveError."""
+        self._file.close()
+        self._board.close()
+
+
+class _Board:
+    """A TensorBoard file, written in the calling thread.
+
+    tensorboardX's SummaryWriter has a thread that dies of a full disk; its queue then
+    fills and the next scalar waits for ever. Its parts work without the thread.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int):
+        # Imported late: a third of a second that only a training run should pay.
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        self._summary = summary
+        protos: Any = event_pb2  # its names are made at run time
+        self._event = protos.Event
+        self._folder = folder
+        with saving(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The suffix: two starts within a second must not share a file.
+            suffix = f".{purge_step}.{os.getpid()}.{time.monotonic_ns()}"
+            self._writer = EventsWriter(str(folder / "events"), suffix)
+        # TensorBoard hides what older files hold from purge_step on.
+        start = protos.SessionLog(status=protos.SessionLog.START)
+        self._flushed = -FLUSH_SECONDS
+        self._write(purge_step, session_log=start)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._write(step, summary=self._summary.scalar(name, value))
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        image = self._summary.image(name, picture, dataformats="HWC")
+        self._write(step, summary=image)
+
+    def close(self) -> None:
+        with saving(self._folder):
+            self._writer.close()
+
+    def _write(self, step: int, **what: Any) -> None:
+        event = self._event(step=step, wall_time=time.time(), **what)
+        with saving(self._folder):
+            self._writer.write_event(event)
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._writer.flush()
+                self._flushed = time.monotonic()
+
+
+def _drop_after(path: Path, step: int, say: Callable[[str], object]) -> None:
+    """Rewrites metrics.jsonl without the lines of steps after `step`."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = []
+    for number, line in enumerate(lines, 1):
+        line_step = _step_of(line)
+        if line_step is None and number < len(lines):
+            raise UserError(
+                f"line {number} of {path} is no line of metrics; mend or move the file"
+            )
+        if line_step is not None and line_step <= step:
+            kept.append(line)
+    if dropped := len(lines) - len(kept):
+        write_atomically(path, b"".join(kept))
+        say(
+            f"{path}: dropped {dropped} line{'s' if dropped > 1 else ''} later than "
+            f"step {max(step, 0)} or cut short; they will be computed again"
+        )
+
+
+def _step_of(line: bytes) -> int | None:
+    """None for a line that a crash cut short."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(p for p in (path, *path.absolute().parents) if p.exists())

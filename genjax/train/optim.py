@@ -1,0 +1,106 @@
+"""Optimizers from plain numbers, moving averages of weights, gradients in microbatches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
+
+LossFn = Callable[[Params, Batch, Key], tuple[Array, Metrics]]
+
+
+def make_optimizer(
+    *,
+    learning_rate: float,
+    warmup_steps: int = 0,
+    decay_steps: int | None = None,
+    clip: float | None = None,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam, or AdamW where weight_decay > 0, on a schedule, after clipping.
+
+    warmup_steps: the learning rate rises linearly from 0 over so many steps.
+    decay_steps: None: then constant. Else it falls to 0 by half a cosine, reached at
+        this step, counted from the start of training.
+    clip: the largest global norm of a gradient; None: no limit.
+    Raises UserError if decay_steps does not lie after the warm-up.
+    """
+    if decay_steps is not None and decay_steps <= warmup_steps:
+        raise UserError(
+            f"optim.decay_steps must be more than warmup_steps={warmup_steps}, not "
+            f"{decay_steps}: give the number of training steps, or None for no decay"
+        )
+    if decay_steps is None:
+        after = optax.constant_schedule(learning_rate)
+    else:
+        after = optax.cosine_decay_schedule(learning_rate, decay_steps - warmup_steps)
+    if warmup_steps:
+        rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+        after = optax.join_schedules([rise, after], [warmup_steps])
+    return optax.chain(
+        optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+        optax.adamw(after, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+        if weight_decay
+        else optax.adam(after, b1=b1, b2=b2, eps=eps),
+    )
+
+
+def ema_update(
+    ema_params: Params, params: Params, *, step: Array, decay: float
+) -> Params:
+    """decay ema_params + (1 - decay) params, the decay warmed up.
+
+    step: updates made before this one. The decay is min(decay, (1 + n)/(10 + n)), as
+    tf.train.ExponentialMovingAverage takes num_updates: without it the random first
+    weights would stay in the average for 1 / (1 - decay) steps.
+    """
+    n = step.astype(jnp.float32)
+    decay_now = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+    return jax.tree.map(
+        lambda mean, new: mean + (1.0 - decay_now).astype(mean.dtype) * (new - mean),
+        ema_params,
+        params,
+    )
+
+
+def mean_gradients(
+    loss_fn: LossFn, params: Params, batch: Batch, key: Key, *, accumulation: int = 1
+) -> tuple[tuple[Array, Metrics], Params]:
+    """((loss, aux), gradients): means over `accumulation` parts of the batch, in turn.
+
+    loss_fn(params, batch, key) -> (mean loss, aux), whose key differs from part to
+    part. Part j holds the rows j, j + n, j + 2n, ..., so each device works on the rows
+    that it already has. Memory is that of one part. accumulation = 1 is
+    jax.value_and_grad. Raises UserError if the batch does not divide.
+    """
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    if accumulation == 1:
+        return grad_fn(params, batch, key)
+
+    size = jax.tree.leaves(batch)[0].shape[0]
+    if accumulation < 1 or size % accumulation:
+        raise UserError(
+            f"a batch of {size} does not divide into optim.accumulation={accumulation} "
+            f"parts: choose a divisor of the batch size"
+        )
+    parts = jax.tree.map(
+        lambda rows: rows.reshape(-1, accumulation, *rows.shape[1:]).swapaxes(0, 1),
+        batch,
+    )
+    keys = jax.random.split(key, accumulation)
+
+    def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:
+        value = grad_fn(params, *part)
+        return jax.tree.map(jnp.add, total, value), None
+
+    first = jax.tree.map(lambda rows: rows[0], (parts, keys))
+    shapes = jax.eval_shape(grad_fn, params, *first)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, (parts, keys))
+    return jax.tree.map(lambda value: value / accumulation, total)

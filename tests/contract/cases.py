@@ -1,0 +1,75 @@
+"""Every experiment as the laws see it: built at its tiny config on bundled data."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from genjax import commandline
+from genjax.data import datasets, pipeline, toy
+from genjax.experiment import Experiment
+from genjax.train.compile import CompiledExperiment, compile_experiment
+from genjax.train.sharding import BATCH_AXES, batch_sharding
+
+ROOT = Path(__file__).parents[2]
+BUNDLED = {"digits", *toy.NAMES}
+
+
+def all_experiments() -> list[str]:
+    return sorted(
+        p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem[0] != "_"
+    )
+
+
+def bundled_configs() -> list[str]:
+    """The configs whose data needs no download."""
+    return [
+        path.stem
+        for path in sorted((ROOT / "configs").glob("*.py"))
+        if commandline.load_config(f"{path}:tiny").data.name in BUNDLED
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    config: Any
+    dataset: datasets.Dataset
+    experiment: Experiment
+
+    def batch(self, size: int | None = None) -> dict[str, jax.Array]:
+        rows = np.arange(size or self.config.training.batch_size)
+        return {k: jnp.asarray(v) for k, v in self.dataset.train.read(rows).items()}
+
+    def compiled(self, num_devices: int, fsdp: int = 1) -> CompiledExperiment:
+        mesh = submesh(num_devices, fsdp)
+        return compile_experiment(self.experiment, mesh, gather=pipeline.gather)
+
+    def feed(self, compiled: CompiledExperiment) -> pipeline.TrainFeed:
+        return pipeline.TrainFeed(
+            self.dataset.train,
+            seed=self.config.seed,
+            batch_size=self.config.training.batch_size,
+            sharding=batch_sharding(compiled.mesh),
+        )
+
+
+def submesh(num_devices: int, fsdp: int = 1) -> Mesh:
+    """The first devices only; the product uses them all."""
+    devices = np.array(jax.devices()[:num_devices]).reshape(-1, fsdp)
+    return Mesh(devices, BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+@functools.cache
+def case(name: str) -> Case:
+    import launch
+
+    config = commandline.load_config(f"{ROOT / 'configs' / name}.py:tiny")
+    dataset = datasets.load(**config.data)
+    make_experiment = launch.find_experiment(config.experiment)
+    return Case(name, config, dataset, make_experiment(config, dataset.spec))

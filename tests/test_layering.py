@@ -20,6 +20,8 @@ LAYERS = {
     "train": BASE | {"experiment"},
     "evaluation": BASE | {"experiment"},
     "commandline": BASE,
+    # where they all meet
+    "modes": BASE | {"commandline", "experiment", "data", "train", "evaluation"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

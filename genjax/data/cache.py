@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -141,7 +142,7 @@ def _file(stem: Path, ending: str) -> Path:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Any]:
     """A file to write that takes path's place once it is whole, or not at all."""
-    unfinished = path.parent / f"{path.name}.{os.getpid()}.tmp"
+    unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         with open(unfinished, "wb") as file:
             yield file

@@ -136,17 +136,15 @@ class TrainFeed:
         self._layout = _BatchLayout(sharding, batch_size)
         self._ahead: grain.DatasetIterator | None = None
         self._ahead_step = -1
+        arrays = split.arrays or {}
         if resident is None:
-            resident = _num_bytes(split.arrays) <= RESIDENT_BYTES
-        self.resident: dict[str, Array] = {}
-        if resident and split.arrays is not None:
-            replicated = NamedSharding(sharding.mesh, PartitionSpec())
-            self.resident = {
-                name: jax.make_array_from_process_local_data(
-                    replicated, array, array.shape
-                )
-                for name, array in split.arrays.items()
-            }
+            resident = sum(a.nbytes for a in arrays.values()) <= RESIDENT_BYTES
+        everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+        self.resident: dict[str, Array] = {
+            name: jax.make_array_from_process_local_data(everywhere, array, array.shape)
+            for name, array in arrays.items()
+            if resident
+        }
 
     def get(self, step: int, num_steps: int) -> dict[str, Array]:
         """Batches of steps step ... step + num_steps - 1, stacked on a leading axis.
@@ -170,11 +168,13 @@ class TrainFeed:
             self._ahead.close()
         self._ahead = None
 
+    def rows(self, step: int) -> Int64[np.ndarray, " batch"]:
+        """The rows of the whole batch of this step."""
+        size, num = self._layout.batch_size, len(self._split)
+        return rows(self._seed, step, batch_size=size, num_examples=num)
+
     def _local_rows(self, step: int) -> Int64[np.ndarray, " local"]:
-        size = self._layout.batch_size
-        num = len(self._split)
-        whole = rows(self._seed, step, batch_size=size, num_examples=num)
-        return whole[self._layout.positions]
+        return self.rows(step)[self._layout.positions]
 
     def _next(self, step: int) -> dict[str, np.ndarray]:
         if self._ahead is None or self._ahead_step != step:
@@ -187,10 +187,6 @@ class TrainFeed:
         batch = next(self._ahead)
         self._ahead_step = step + 1
         return batch
-
-
-def _num_bytes(arrays: Mapping[str, np.ndarray] | None) -> float:
-    return math.inf if arrays is None else sum(a.nbytes for a in arrays.values())
 
 
 def gather(resident: Mapping[str, Array], feed_slice: Batch) -> Batch:

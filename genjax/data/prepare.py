@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import gzip
 import io
+import os
 import re
 import socket
 import tarfile
@@ -27,6 +28,7 @@ from PIL import Image
 from genjax.typing import UserError
 
 _Example = tuple[int, dict[str, Any]]
+_Path = os.PathLike[str]
 
 # Without a network TFDS retries for 205 s; a reachable host answers far sooner.
 _PROBE_SECONDS = 3.0
@@ -130,7 +132,7 @@ def _mnist_splits(self: Any, downloads: Any) -> dict[str, Iterator[_Example]]:
     }
 
 
-def _mnist_examples(images: Path, labels: Path) -> Iterator[_Example]:
+def _mnist_examples(images: _Path, labels: _Path) -> Iterator[_Example]:
     """(index, example): TFDS shuffles by the hash of the index.
 
     The format, idx: big-endian int32 for a magic number and each axis, then bytes.
@@ -166,7 +168,7 @@ def _cifar_splits(self: Any, downloads: Any) -> dict[str, Iterator[_Example]]:
 
 
 def _cifar_examples(
-    archive: Path, files: Sequence[str], label_keys: Sequence[str], split: str
+    archive: _Path, files: Sequence[str], label_keys: Sequence[str], split: str
 ) -> Iterator[_Example]:
     """(index, example): TFDS shuffles by the hash of the index.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.nn.attention import SpatialAttention
+from genjax.nn.conv import Conv
 from genjax.nn.embeddings import sinusoidal_embedding
 from genjax.nn.norms import GroupNorm
 from genjax.typing import Array
@@ -161,8 +162,8 @@ def _conv(
     *,
     stride: int = 1,
     init: jax.nn.initializers.Initializer = uniform_init,
-) -> nn.Conv:
-    return nn.Conv(
+) -> Conv:
+    return Conv(
         channels,
         (3, 3),
         strides=(stride, stride),

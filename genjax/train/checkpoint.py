@@ -21,6 +21,8 @@ import math
 import os
 import re
 import shutil
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -59,13 +61,32 @@ _SPACE_FACTOR = 1.2
 
 
 class _OrbaxNoise(logging.Filter):
-    """Drops what Orbax says below ERROR: a dozen lines a save, none for the user."""
+    """Drops what Orbax says below ERROR, and the tasks it left behind a failed read.
+
+    The first failure of a read is raised. The reads beside it are abandoned, and when
+    these are collected, at any later time, each prints a page.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "asyncio":
+            return "orbax" not in record.getMessage()
         return record.levelno >= logging.ERROR or "orbax" not in record.pathname
 
 
-logging.getLogger("absl").addFilter(_OrbaxNoise())
+def _drop_orbax_noise() -> None:
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_OrbaxNoise())
+    previous = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        frames = traceback.walk_tb(unraisable.exc_traceback)
+        if not any("orbax" in frame.f_code.co_filename for frame, _ in frames):
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+
+
+_drop_orbax_noise()
 
 
 class _DamagedError(Exception):
@@ -168,7 +189,7 @@ class Checkpointer:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        traceback: TracebackType | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -415,10 +436,16 @@ class Checkpointer:
 
     def _try(self, abstract_state: StateT, step: int) -> Restored[StateT] | str:
         """The step, or the reason why it is not to be believed."""
-        restored: Restored[StateT] | str
+        restored = self._read_or_reason(abstract_state, step)
+        if not _on_all_processes(isinstance(restored, Restored)):
+            return restored if isinstance(restored, str) else "bad on another process"
+        return restored
+
+    def _read_or_reason(
+        self, abstract_state: StateT, step: int
+    ) -> Restored[StateT] | str:
         try:
-            with _quiet():
-                restored = self._read(abstract_state, step)
+            return self._read(abstract_state, step)
         except UserError:
             raise
         except Exception as error:
@@ -427,10 +454,7 @@ class Checkpointer:
                     f"checkpoint {step} in {self._directory} cannot be read here "
                     f"({_short(error)}); it was left as it is"
                 ) from error
-            restored = _short(error)
-        if not _on_all_processes(isinstance(restored, Restored)):
-            return restored if isinstance(restored, str) else "bad on another process"
-        return restored
+            return _short(error)
 
     def _read(self, abstract_state: StateT, step: int) -> Restored[StateT]:
         body = self._read_body(step)
@@ -741,20 +765,6 @@ def _as_process_0_sees(steps: list[int]) -> list[int]:
 
 
 # Words for the user
-
-
-class _quiet:  # noqa: N801
-    """Mutes Orbax and its event loop: the caller tells the reason in one line."""
-
-    def __enter__(self) -> None:
-        self._loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.CRITICAL)
-
-    def __exit__(self, *_: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)
 
 
 def _mentions(error: BaseException, texts: Sequence[str]) -> bool:

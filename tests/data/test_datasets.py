@@ -1,5 +1,6 @@
 """The bundled data sets, and what `load` says to a mistake."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_toy_points_are_draws_of_their_density(name):
     assert got["image"].dtype == np.float32 and got["image"].shape == (200, 2)
     assert got["label"].dtype == np.int32
     assert 0 <= got["label"].min() <= got["label"].max() < dataset.spec.num_classes
-    log_prob = toy.density(name).log_prob(jnp.asarray(got["image"]))
+    log_prob = jax.jit(toy.density(name).log_prob)(jnp.asarray(got["image"]))
     assert np.isfinite(np.asarray(log_prob)).all()
     assert (dataset.spec.shape, dataset.spec.num_levels) == ((2,), 0)
     assert len(dataset.eval) == dataset.spec.num_eval == 100

@@ -10,6 +10,7 @@ On disk, below the directory that is given:
     <step>/state/...        the arrays, by Orbax
     <step>/meta/metadata    JSON: {"sha256", "body": {step, leaves, metrics, meta, ...}}
     corrupt-<step>/         a step that failed its check; never deleted
+    discarded/              steps no longer wanted, until the next call removes them
 """
 
 import dataclasses
@@ -44,7 +45,8 @@ StateT = TypeVar("StateT")
 _log = logging.getLogger(__name__)
 
 _STEP = re.compile(r"0|[1-9]\d*")
-_UNFINISHED = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
+_DISCARDED = "discarded"
+_LEFTOVER = re.compile(rf"\d+\.orbax-checkpoint-tmp(-\d+)?|{_DISCARDED}")
 
 # Failures of the machine, not of the files: such a step must keep its name.
 _NOT_DAMAGE = (
@@ -80,7 +82,10 @@ def _drop_orbax_noise() -> None:
 
     def hook(unraisable: Any) -> None:
         frames = traceback.walk_tb(unraisable.exc_traceback)
-        if not any("orbax" in frame.f_code.co_filename for frame, _ in frames):
+        from_orbax = any("orbax" in frame.f_code.co_filename for frame, _ in frames)
+        # TensorStore, in C++, answers a read whose event loop has gone.
+        too_late = str(unraisable.exc_value) == "Event loop is closed"
+        if not from_orbax and not (too_late and unraisable.object is None):
             previous(unraisable)
 
     sys.unraisablehook = hook
@@ -307,6 +312,8 @@ class Checkpointer:
             preservation_policy=self._policy,
             # Orbax's own reading of metrics fails as a whole if one file is damaged.
             lightweight_initialize=True,
+            # A step goes by one rename: killed while deleting, half of one would stay.
+            todelete_subdir=_DISCARDED,
             # A save that fails while a thread still makes its folders never ends.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
@@ -322,7 +329,7 @@ class Checkpointer:
         if self._ready_to_write:
             return
         self._ready_to_write = True
-        self._remove_unfinished()
+        self._remove_leftovers()
         for step in _as_process_0_sees(self._entries()):
             if not _is_committed(self._directory / str(step)):
                 self._quarantine(step, "it is not a committed step")
@@ -375,6 +382,7 @@ class Checkpointer:
             failure.__cause__ = error
             self._recover()
             return failure
+        self._remove_leftovers()
         return None
 
     def _recover(self) -> bool:
@@ -384,16 +392,18 @@ class Checkpointer:
         except Exception:
             # The error that brought us here, once more: the caller reports it.
             _log.debug("closing after a failed save", exc_info=True)
-        freed = self._remove_unfinished()
+        freed = self._remove_leftovers()
         self._manager = self._open()
         return freed
 
-    def _remove_unfinished(self) -> bool:
-        names = [name for name in _listdir(self._directory) if _is_unfinished(name)]
+    def _remove_leftovers(self) -> bool:
+        names = [
+            name for name in _listdir(self._directory) if _LEFTOVER.fullmatch(name)
+        ]
         if jax.process_index() == 0:
             for name in names:
                 shutil.rmtree(self._directory / name, ignore_errors=True)
-        _barrier("genjax.checkpoint.remove_unfinished")
+        _barrier("genjax.checkpoint.remove_leftovers")
         return bool(names)
 
     def _save_error(self, step: int, error: Exception) -> SaveError:
@@ -543,10 +553,6 @@ def _listdir(directory: Path) -> list[str]:
         return sorted(os.listdir(directory))
     except OSError:  # removed under our feet: the next save says so
         return []
-
-
-def _is_unfinished(name: str) -> bool:
-    return _UNFINISHED.fullmatch(name) is not None
 
 
 def _is_committed(path: Path) -> bool:

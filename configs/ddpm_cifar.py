@@ -1,0 +1,100 @@
+"""DDPM on CIFAR-10, as Ho et al. 2020 (arXiv:2006.11239) trained it.
+
+    python launch.py --config=configs/ddpm_cifar.py --workdir=runs/ddpm_cifar
+
+Hardware: one data-centre GPU, days (add --config.model.dtype=bfloat16 for speed).
+Published for this recipe: FID 3.17 and <= 3.75 bits/dim (NLL of the test set), with the
+moving average of the weights, 1000 ancestral steps and "fixed_large". Own figures and
+time: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config, or its "tiny" variant for tests."""
+    config = ConfigDict()
+    config.experiment = "ddpm"
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"
+    config.data.dir = placeholder(str)
+
+    config.model = ConfigDict()
+    config.model.backbone = "unet"
+    config.model.channels = 128
+    config.model.channel_multipliers = (1, 2, 2, 2)
+    config.model.num_res_blocks = 2
+    config.model.attention_resolutions = (16,)
+    config.model.dropout = 0.1
+    config.model.num_classes = 0  # 10: class-conditional
+    config.model.dtype = "float32"
+
+    config.method = ConfigDict()
+    config.method.num_timesteps = 1000
+    config.method.beta_start = 1e-4
+    config.method.beta_end = 0.02
+    config.method.prediction = "eps"
+    config.method.flip = True
+    config.method.label_dropout = 0.1
+    config.method.point_scale = 1.0
+
+    config.optim = ConfigDict()
+    config.optim.learning_rate = 2e-4
+    config.optim.warmup_steps = 5_000
+    config.optim.decay_steps = placeholder(int)
+    config.optim.clip = 1.0
+    config.optim.ema_decay = 0.9999
+    config.optim.accumulation = 1
+
+    config.training = ConfigDict()
+    config.training.num_steps = 800_000
+    config.training.batch_size = 128
+    config.training.log_every = 500
+    config.training.save_every = 10_000
+    config.training.sample_every = 10_000
+    config.training.eval_every = 50_000
+    config.training.steps_per_call = 10
+
+    config.sampler = ConfigDict()
+    config.sampler.name = "ancestral"
+    config.sampler.num_steps = 1000
+    config.sampler.eta = 0.0
+    config.sampler.spacing = "uniform"
+    config.sampler.variance = "fixed_large"
+    config.sampler.guidance_scale = 1.0
+    config.sampler.clip = True
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 500
+    config.eval.num_samples = 50_000
+    config.eval.likelihood_timesteps = placeholder(int)  # None: all
+    config.eval.limit = placeholder(int)
+
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = 1
+
+    if variant == "tiny":
+        config.model.channels = 8
+        config.model.channel_multipliers = (1, 1)
+        config.model.num_res_blocks = 1
+        config.model.dropout = 0.0
+        config.method.num_timesteps = 20
+        config.method.beta_start = 0.005
+        config.method.beta_end = 0.5
+        config.training.num_steps = 4
+        config.training.batch_size = 8
+        config.training.log_every = 2
+        config.training.save_every = 2
+        config.training.sample_every = 4
+        config.training.eval_every = 4
+        config.training.steps_per_call = 2
+        config.sampler.num_steps = 4
+        config.eval.batch_size = 16
+        config.eval.num_samples = 16
+        config.eval.limit = 32
+    elif variant:
+        raise ValueError(f"there is no variant {variant!r} of this config; try 'tiny'")
+    return config

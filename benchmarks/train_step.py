@@ -2,16 +2,14 @@
 
     python benchmarks/train_step.py --size=cifar --batch=8 --rounds=5
 
-ours       experiments/ddpm.py through `compile_experiment`, as the loop runs it
-flax       the same experiment with flax's own Conv and GroupNorm + swish for ours, and
-           a plain `jax.jit` that donates the state: no options for the compiler
-diffusers  UNet2DModel in PyTorch, channels_last, fused Adam; left out where torch or
-           diffusers is not installed
+ours       experiments/ddpm.py through `compile_experiment`; again with the program from
+           the compilation cache
+flax       that experiment with flax's Conv and GroupNorm + swish for ours, and a plain
+           `jax.jit` that donates the state: no options for the compiler
+diffusers  UNet2DModel in PyTorch, channels_last, fused Adam; on a GPU `torch.compile`
 
-A step of each: uint8 images on the device, mirrored or not; a time and noise for each;
-forward, backward, clipping by the global norm, Adam, moving average of the weights. The
-networks have the same number of parameters. Ours also guards against a step that is not
-finite. bfloat16 is that of the arithmetic: the weights stay float32.
+Each step: mirrored images where the config says so, forward, backward, clipping, Adam,
+moving average. Ours alone also guards against a non-finite step.
 """
 
 import argparse
@@ -24,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -33,10 +30,9 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # room for torc
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from configs import ddpm_digits
+from configs import ddpm_cifar, ddpm_digits, ddpm_mnist
 from experiments.ddpm import make_experiment
 from genjax.models import unet
 from genjax.nn import attention
@@ -45,68 +41,51 @@ from genjax.train.compile import compile_experiment
 from genjax.train.sharding import BATCH_AXES
 from genjax.typing import DataSpec
 
-SIZES = {  # side, colours, channels, multipliers, blocks, where attention is
-    "cifar": (32, 3, 128, (1, 2, 2, 2), 2, (16,)),  # Ho et al. 2020: 35.7 M parameters
-    "mnist": (28, 1, 64, (1, 2, 2), 2, (14,)),
-    "small": (8, 1, 32, (1, 2), 1, (4,)),
-}
+CONFIGS = {"cifar": ddpm_cifar, "mnist": ddpm_mnist, "small": ddpm_digits}
+SHAPES = {"cifar": (32, 32, 3), "mnist": (28, 28, 1), "small": (8, 8, 1)}
+NUM_THREADS = len(os.sched_getaffinity(0))  # what jax takes
+
+Call = Callable[[], float]  # one step for each batch; the last loss, once it is there
 
 
-class Entrant(NamedTuple):
-    """One way to train, its state made."""
-
-    num_parameters: int
-    call: Callable[[], float]  # trains some steps; the last loss, once it is there
-
-
-def setting(size: str, dtype: str) -> tuple[ConfigDict, DataSpec]:
-    """The experiment's config, and what it is told of the images."""
-    config, (side, colours, *network) = ddpm_digits.get_config(), SIZES[size]
-    names = "channels channel_multipliers num_res_blocks attention_resolutions".split()
-    config.model.update(zip(names, network, strict=True), dtype=dtype)
-    config.method.flip = True
-    levels = {"dtype": "uint8", "num_levels": 256, "num_classes": 0}
-    counts = {"num_train": 60_000, "num_eval": 10_000}
-    return config, DataSpec(name=size, shape=(side, side, colours), **levels, **counts)
+def setting(size: str, dtype: str = "float32") -> tuple[ConfigDict, DataSpec]:
+    config, shape = CONFIGS[size].get_config(), SHAPES[size]
+    config.model.dtype = dtype
+    counts = {"num_levels": 256, "num_train": 0, "num_eval": 0, "num_classes": 0}
+    return config, DataSpec(name=size, shape=shape, dtype="uint8", **counts)
 
 
-# --- the three ways -------------------------------------------------------------------
-
-
-def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray, steps: int) -> Entrant:
-    axis_types = (AxisType.Auto, AxisType.Auto)
-    mesh = jax.make_mesh((1, 1), BATCH_AXES, axis_types, devices=jax.devices()[:1])
+def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
+    kinds = 2 * (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((1, 1), BATCH_AXES, kinds, devices=jax.devices()[:1])
     compiled = compile_experiment(make_experiment(config, spec), mesh)
     state, health = compiled.init(seed=0), compiled.healthy()
-    sharding = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
-    feed = {"image": jax.device_put(np.stack([images] * steps), sharding)}
+    feed = {"image": jax.device_put(images)}
 
     def call() -> float:
         nonlocal state, health
         state, health, metrics, _ = compiled.run(state, health, {}, feed, 0, seed=0)
         return float(metrics["loss"][-1])
 
-    return Entrant(count(state.params), call)
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params)), call
 
 
-def flax_defaults(
-    config: ConfigDict, spec: DataSpec, images: np.ndarray, steps: int
-) -> Entrant:
+def flax(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
     experiment, key = make_experiment(config, spec), jax.random.key(0)
+    step = jax.jit(experiment.train_step, donate_argnums=0)
+    batches = [{"image": jax.device_put(batch)} for batch in images]
     with flax_layers():
         state = jax.jit(experiment.init)(key)
-    step = jax.jit(experiment.train_step, donate_argnums=0)
-    batch = {"image": jax.device_put(images)}
 
     def call() -> float:
         nonlocal state
         metrics = {}
-        with flax_layers():  # the first call traces
-            for i in range(steps):
-                state, metrics = step(state, batch, jax.random.fold_in(key, i))
+        with flax_layers():  # for the first call, which traces
+            for batch in batches:
+                state, metrics = step(state, batch, key)
         return float(metrics["loss"])
 
-    return Entrant(count(state.params), call)
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params)), call
 
 
 @contextlib.contextmanager
@@ -115,33 +94,28 @@ def flax_layers() -> Iterator[None]:
 
     def norm(silu: bool = False, name: str | None = None):
         def apply(x: jax.Array) -> jax.Array:
-            groups = num_groups(x.shape[-1])
-            y = nn.GroupNorm(groups, epsilon=1e-6, dtype=x.dtype, name=name)(x)
+            y = nn.GroupNorm(num_groups(x.shape[-1]), dtype=x.dtype, name=name)(x)
             return nn.swish(y) if silu else y
 
         return apply
 
-    with (
-        mock.patch.object(unet, "Conv", nn.Conv),
-        mock.patch.object(unet, "GroupNorm", norm),
-        mock.patch.object(attention, "GroupNorm", norm),
-    ):
-        yield
+    with mock.patch.multiple(unet, Conv=nn.Conv, GroupNorm=norm):
+        with mock.patch.object(attention, "GroupNorm", norm):
+            yield
 
 
-def diffusers(
-    config: ConfigDict, spec: DataSpec, images: np.ndarray, steps: int, compiled: bool
-) -> Entrant:
+def diffusers(config: ConfigDict, spec: DataSpec, images: np.ndarray):
+    import diffusers as hf  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
-    from diffusers import UNet2DModel  # pyright: ignore[reportMissingImports]
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.benchmark = True
+    torch.set_num_threads(NUM_THREADS)
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as jax has it
+    torch.backends.cudnn.benchmark = True
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     model, method, optim = config.model, config.method, config.optim
     heights = [spec.shape[0] >> i for i in range(len(model.channel_multipliers))]
     kinds = ["Attn" * (height in model.attention_resolutions) for height in heights]
-    network = UNet2DModel(
+    network = hf.UNet2DModel(
         in_channels=spec.shape[-1],
         out_channels=spec.shape[-1],
         block_out_channels=[model.channels * m for m in model.channel_multipliers],
@@ -155,20 +129,19 @@ def diffusers(
     params = list(network.parameters())
     ema_params = [param.detach().clone() for param in params]
     adam = torch.optim.Adam(params, lr=optim.learning_rate, fused=True)
-    forward = torch.compile(network) if compiled else network
-    rows = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # channels_last
-    each = (len(rows), 1, 1, 1)
-    ends = (method.beta_start, method.beta_end, method.num_timesteps)
-    alpha_squared = torch.cumprod(1 - torch.linspace(*ends, device=device), 0)
+    forward = torch.compile(network) if device == "cuda" else network
+    path = hf.DDPMScheduler(method.num_timesteps, method.beta_start, method.beta_end)
+    batches = torch.from_numpy(images).to(device).permute(0, 1, 4, 2, 3)
 
-    def step():
-        x0 = rows.float() / 127.5 - 1
-        x0 = torch.where(torch.rand(each, device=device) < 0.5, x0.flip(3), x0)
-        i = torch.randint(method.num_timesteps, (len(x0),), device=device)
-        eps, a2 = torch.randn_like(x0), alpha_squared[i].reshape(each)
-        xt = a2.sqrt() * x0 + (1 - a2).sqrt() * eps
+    def step(batch):
+        x0, size = batch.float() / 127.5 - 1, len(batch)
+        if method.flip:
+            heads = torch.rand((size, 1, 1, 1), device=device) < 0.5
+            x0 = torch.where(heads, x0.flip(3), x0)
+        i = torch.randint(method.num_timesteps, (size,), device=device)
+        eps = torch.randn_like(x0)
         with torch.autocast(device, torch.bfloat16, model.dtype == "bfloat16"):
-            eps_hat = forward(xt, i).sample
+            eps_hat = forward(path.add_noise(x0, eps, i), i).sample
         loss = torch.nn.functional.mse_loss(eps_hat.float(), eps)
         adam.zero_grad()
         loss.backward()
@@ -179,13 +152,62 @@ def diffusers(
         return loss.detach()
 
     def call() -> float:
-        return [step() for _ in range(steps)][-1].item()
+        return [step(batch) for batch in batches][-1].item()
 
-    return Entrant(sum(param.numel() for param in params), call)
-
-
-# --- the measurement ------------------------------------------------------------------
+    return sum(param.numel() for param in params), call
 
 
-def count(params) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Times DDPM's training step.")
+    parser.add_argument("--size", choices=CONFIGS, default="cifar")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--rounds", type=int, default=5)
+    flags = parser.parse_args()
+    steps = 1 if jax.default_backend() == "cpu" else 20  # in a round
+    shape = (steps, flags.batch, *SHAPES[flags.size])
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+    counts, calls, starts, times = {}, {}, {}, {}
+    ways = {"ours": ours, "ours, cached": ours, "flax": flax, "diffusers": diffusers}
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        for name, make in ways.items():
+            work, began = setting(flags.size, flags.dtype), time.perf_counter()
+            try:
+                counts[name], calls[name] = make(*work, images)
+            except ImportError as error:
+                print(f"{name} is left out: {error}")
+                continue
+            made = time.perf_counter()
+            calls[name]()
+            starts[name] = f"{made - began:.1f} + {time.perf_counter() - made:.1f}"
+            if name == "ours":
+                jax.clear_caches()  # the next finds its program on the disk alone
+    assert len(set(counts.values())) == 1, counts
+
+    for name in flags.rounds * list(calls):
+        time.sleep(0.3)  # until the threads of the one before have gone to sleep
+        began = time.perf_counter()
+        assert np.isfinite(calls[name]()), name
+        times.setdefault(name, []).append((time.perf_counter() - began) / steps)
+
+    device = jax.devices()[0].device_kind
+    if device == "cpu" and (info := Path("/proc/cpuinfo")).exists():
+        device = info.read_text().partition("model name\t: ")[2].partition("\n")[0]
+    names = [m for m in ("jax", "flax", "torch", "diffusers") if m in sys.modules]
+    print(
+        f"{flags.size}, batch {flags.batch}, {flags.dtype}, {counts['ours']:,} weights"
+    )
+    print(f"{device}, {NUM_THREADS} threads, load {os.getloadavg()[0]:.1f}")
+    print(", ".join(f"{name} {metadata.version(name)}" for name in names))
+    print("| | s a step, median (min) | images/s | / ours | s to init + first call |")
+    print("|---|---|---|---|---|")
+    for name, values in times.items():
+        median, unit = statistics.median(values), statistics.median(times["ours"])
+        speed = f"{median:.3g} ({min(values):.3g}) | {flags.batch / median:.3g}"
+        print(f"| {name} | {speed} | {median / unit:.2f} | {starts[name]} |")
+
+
+if __name__ == "__main__":
+    main()

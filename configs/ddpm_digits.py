@@ -44,16 +44,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.warmup_steps = 100
     config.optim.decay_steps = placeholder(int)
     config.optim.clip = 1.0
-    config.optim.ema_decay = 0.998
+    config.optim.ema_decay = 0.995
     config.optim.accumulation = 1
 
     config.training = ConfigDict()
-    config.training.num_steps = 4000
-    config.training.batch_size = 128
+    config.training.num_steps = 2500
+    config.training.batch_size = 64
     config.training.log_every = 100
-    config.training.save_every = 1000
-    config.training.sample_every = 1000
-    config.training.eval_every = 4000
+    config.training.save_every = 500
+    config.training.sample_every = 500
+    config.training.eval_every = 2500
     config.training.steps_per_call = 50
 
     config.sampler = ConfigDict()
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 128
     config.eval.num_samples = 1000
-    config.eval.likelihood_timesteps = placeholder(int)  # None: all
+    config.eval.likelihood_timesteps = 100  # None: all 1000
     config.eval.limit = placeholder(int)
 
     config.mesh = ConfigDict()

@@ -10,9 +10,10 @@ variance I) with x0_hat = denoise(x_t, t), eq. 5 there bounds -log p(x0) by the 
 each an expectation over q, taken with one draw. In (2) the means differ by
 from_x0 (x0 - x0_hat) alone (eqs. 7, 8 and 10; `posterior` for the coefficients).
 
-(3) has the mean x0_hat(x_{1/T}). Its variance is that of (2) for "fixed_small" at i = 2,
-whichever variance the other steps have: at i = 1 the small one is 0, and the released
-code does so. Pixels: the mass of the pixel's bin (eq. 13). Points: a density.
+(3) has the mean x0_hat(x_{1/T}). Pixels: the mass of the pixel's bin (eq. 13), with the
+variance of "fixed_small" at i = 2 whichever variance the other steps have, as in the
+released code (at i = 1 the small one is 0). Points: a density, with the variance of
+"fixed_large" at i = 1, right for data much wider than the first step's noise.
 """
 
 from typing import NamedTuple
@@ -148,9 +149,10 @@ def _decoder(
     first, second = jnp.asarray(1 / num_timesteps), jnp.asarray(2 / num_timesteps)
     x1 = path.diffuse(x0, jax.random.normal(key, x0.shape, x0.dtype), first)
     mean = denoise(x1, first)
-    std = jnp.sqrt(posterior(path, second, first).small)
     if num_levels == 0:
+        std = jnp.sqrt(posterior(path, first, jnp.zeros_like(first)).large)
         return -_sum(normal_log_prob(x0, mean, std))
+    std = jnp.sqrt(posterior(path, second, first).small)
     return -_sum(discretized_normal_log_prob(x0, mean, std, num_levels=num_levels))
 
 

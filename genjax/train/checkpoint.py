@@ -71,8 +71,16 @@ class _OrbaxNoise(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name == "asyncio":
-            return "orbax" not in record.getMessage()
+            trace = record.exc_info[2] if record.exc_info else None
+            text = record.getMessage().lower()
+            ours = "orbax" in text or "tensorstore" in text
+            return not ours and not _is_of_orbax(trace)
         return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+
+
+def _is_of_orbax(trace: TracebackType | None) -> bool:
+    frames = traceback.walk_tb(trace)
+    return any("orbax" in frame.f_code.co_filename for frame, _ in frames)
 
 
 def _drop_orbax_noise() -> None:
@@ -81,8 +89,7 @@ def _drop_orbax_noise() -> None:
     previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        frames = traceback.walk_tb(unraisable.exc_traceback)
-        from_orbax = any("orbax" in frame.f_code.co_filename for frame, _ in frames)
+        from_orbax = _is_of_orbax(unraisable.exc_traceback)
         # TensorStore, in C++, answers a read whose event loop has gone.
         too_late = str(unraisable.exc_value) == "Event loop is closed"
         if not from_orbax and not (too_late and unraisable.object is None):

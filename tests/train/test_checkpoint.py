@@ -1,3 +1,5 @@
+import asyncio
+import gc
 import logging
 import os
 import random
@@ -316,7 +318,8 @@ def test_damage_to_any_file_is_never_silent(tmp_path, intact, capfd):
         survivors.append(assert_survives(directory))
         shutil.rmtree(directory)
     assert survivors.count(1) > len(cases) // 4  # not all of it in unused bytes
-    assert "Traceback" not in capfd.readouterr().err
+    printed = capfd.readouterr().err
+    assert "Traceback" not in printed, printed
 
 
 def test_one_line_names_the_damaged_step(tmp_path, intact, caplog):
@@ -686,6 +689,20 @@ def test_nothing_is_printed_by_a_good_run(tmp_path, capfd, caplog):
         checkpointer.restore(abstract(make_state(0)))
     printed = capfd.readouterr()
     assert printed.out == printed.err == caplog.text == ""
+
+
+def test_tasks_of_others_are_still_reported(caplog):
+    async def abandoned():
+        raise ValueError("of somebody else")
+
+    async def main():
+        task = asyncio.ensure_future(abandoned())
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+
+    asyncio.run(main())
+    assert "Task exception was never retrieved" in caplog.text
 
 
 # Several processes

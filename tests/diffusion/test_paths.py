@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.diffusion import paths
+
+PATHS = {
+    "ddpm": paths.ddpm_linear(),
+    "vp": paths.vp(),
+    "cosine": paths.cosine(),
+    "rectified_flow": paths.rectified_flow(),
+}
+T = jnp.linspace(0.01, 0.99, 37)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_from_data_to_noise(path):
+    zero = jnp.zeros(())
+    assert path.alpha(zero) == 1.0 and path.sigma(zero) == 0.0
+    assert path.alpha(jnp.ones(())) < 0.01 and path.sigma(jnp.ones(())) > 0.999
+    assert (jnp.diff(path.logsnr(T)) < 0).all()
+
+
+@pytest.mark.parametrize("name", ["ddpm", "vp", "cosine"])
+def test_variance_is_preserved(name):
+    path = PATHS[name]
+    np.testing.assert_allclose(path.alpha(T) ** 2 + path.sigma(T) ** 2, 1, rtol=1e-6)
+
+
+def test_ddpm_meets_its_table():
+    """By hand at i = 1, 2; 4.0358e-5 at i = 1000 is the figure everybody prints."""
+    path, i = PATHS["ddpm"], jnp.arange(1, 1001)
+    alpha_bar = path.alpha(i / 1000) ** 2
+    np.testing.assert_allclose(alpha_bar[:2], [0.9999, 0.9999 * 0.99988008], rtol=1e-6)
+    np.testing.assert_allclose(alpha_bar[-1], 4.0358e-5, rtol=1e-4)
+    exact = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    np.testing.assert_allclose(alpha_bar, exact, rtol=2e-6)
+    # 1 - alpha_bar keeps its digits near the data
+    np.testing.assert_allclose(path.sigma(i / 1000) ** 2, 1 - exact, rtol=2e-5)
+
+
+def test_ddpm_between_its_steps():
+    """Geometric mean of the neighbours, half-way."""
+    path = PATHS["ddpm"]
+    low, middle, high = path.alpha(jnp.array([0.5, 0.5005, 0.501]))
+    np.testing.assert_allclose(middle, jnp.sqrt(low * high), rtol=1e-6)
+
+
+def test_ddpm_tends_to_the_vp_sde():
+    difference = PATHS["ddpm"].alpha(T) - PATHS["vp"].alpha(T)
+    assert np.abs(difference).max() < 2e-3
+    finer = paths.ddpm_linear(10_000, 1e-5, 2e-3).alpha(T) - PATHS["vp"].alpha(T)
+    assert np.abs(finer).max() < 2e-4
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_derivatives_against_differences(path):
+    t, h = T[2:-2], 1e-3
+    for function, dot in [(path.alpha, path.alpha_dot), (path.sigma, path.sigma_dot)]:
+        difference = (function(t + h) - function(t - h)) / (2 * h)
+        np.testing.assert_allclose(dot(t), difference, atol=0.03)
+
+
+def test_diffused_data_have_the_moments_of_the_path():
+    path, t = PATHS["cosine"], jnp.full(4000, 1 / 3)
+    eps = jax.random.normal(jax.random.key(0), (4000, 2))
+    xt = path.diffuse(jnp.full((4000, 2), 2.0), eps, t)
+    # cos 30 degrees and sin 30 degrees
+    np.testing.assert_allclose(xt.mean(), 2 * 0.8660254, atol=0.02)
+    np.testing.assert_allclose(xt.std(), 0.5, atol=0.02)
+    one_time = path.diffuse(jnp.full((4000, 2), 2.0), eps, t[0])
+    np.testing.assert_allclose(one_time, xt, rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha_bar", [[0.9, 0.9], [1.0, 0.5], [0.5, 0.0]])
+def test_tables_that_do_not_fall_are_refused(alpha_bar):
+    with pytest.raises(ValueError, match="must fall strictly"):
+        paths.discrete(np.array(alpha_bar))

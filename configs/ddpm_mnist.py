@@ -42,18 +42,18 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 100
-    config.optim.decay_steps = 4_000
+    config.optim.decay_steps = 3_000
     config.optim.clip = 1.0
     config.optim.ema_decay = 0.998
     config.optim.accumulation = 1
 
     config.training = ConfigDict()
-    config.training.num_steps = 4_000
+    config.training.num_steps = 3_000
     config.training.batch_size = 64
     config.training.log_every = 100
     config.training.save_every = 500
     config.training.sample_every = 1_000
-    config.training.eval_every = 4_000
+    config.training.eval_every = 3_000
     config.training.steps_per_call = 10
 
     config.sampler = ConfigDict()

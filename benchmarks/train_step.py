@@ -2,24 +2,21 @@
 
     python benchmarks/train_step.py --size=cifar --batch=8 --rounds=5
 
-ours       experiments/ddpm.py through `compile_experiment`; again with the program from
-           the compilation cache
+ours       experiments/ddpm.py through `compile_experiment`, which alone also guards
+           against non-finite steps; once more, started from a filled compilation cache
 flax       that experiment with flax's Conv and GroupNorm + swish for ours, and a plain
            `jax.jit` that donates the state: no options for the compiler
 diffusers  UNet2DModel in PyTorch, channels_last, fused Adam; on a GPU `torch.compile`
 
-Each step: mirrored images where the config says so, forward, backward, clipping, Adam,
-moving average. Ours alone also guards against a non-finite step.
+Each step: mirrored images (cifar), forward, backward, clipping, Adam, moving average.
 """
 
 import argparse
-import contextlib
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from unittest import mock
@@ -43,21 +40,18 @@ from genjax.typing import DataSpec
 
 CONFIGS = {"cifar": ddpm_cifar, "mnist": ddpm_mnist, "small": ddpm_digits}
 SHAPES = {"cifar": (32, 32, 3), "mnist": (28, 28, 1), "small": (8, 8, 1)}
-NUM_THREADS = len(os.sched_getaffinity(0))  # what jax takes
-
 Call = Callable[[], float]  # one step for each batch; the last loss, once it is there
 
 
 def setting(size: str, dtype: str = "float32") -> tuple[ConfigDict, DataSpec]:
-    config, shape = CONFIGS[size].get_config(), SHAPES[size]
+    config = CONFIGS[size].get_config()
     config.model.dtype = dtype
-    counts = {"num_levels": 256, "num_train": 0, "num_eval": 0, "num_classes": 0}
-    return config, DataSpec(name=size, shape=shape, dtype="uint8", **counts)
+    rest = {"num_levels": 256, "num_train": 0, "num_eval": 0, "num_classes": 0}
+    return config, DataSpec(name=size, shape=SHAPES[size], dtype="uint8", **rest)
 
 
 def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
-    kinds = 2 * (jax.sharding.AxisType.Auto,)
-    mesh = jax.make_mesh((1, 1), BATCH_AXES, kinds, devices=jax.devices()[:1])
+    mesh = jax.sharding.Mesh(np.reshape(jax.devices()[:1], (1, 1)), BATCH_AXES)
     compiled = compile_experiment(make_experiment(config, spec), mesh)
     state, health = compiled.init(seed=0), compiled.healthy()
     feed = {"image": jax.device_put(images)}
@@ -72,25 +66,22 @@ def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, C
 
 def flax(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
     experiment, key = make_experiment(config, spec), jax.random.key(0)
-    step = jax.jit(experiment.train_step, donate_argnums=0)
-    batches = [{"image": jax.device_put(batch)} for batch in images]
-    with flax_layers():
-        state = jax.jit(experiment.init)(key)
+    init = jax.jit(with_flax_layers(experiment.init))
+    step = jax.jit(with_flax_layers(experiment.train_step), donate_argnums=0)
+    batches, state = [{"image": jax.device_put(batch)} for batch in images], init(key)
 
     def call() -> float:
         nonlocal state
         metrics = {}
-        with flax_layers():  # for the first call, which traces
-            for batch in batches:
-                state, metrics = step(state, batch, key)
+        for batch in batches:
+            state, metrics = step(state, batch, key)
         return float(metrics["loss"])
 
     return sum(leaf.size for leaf in jax.tree.leaves(state.params)), call
 
 
-@contextlib.contextmanager
-def flax_layers() -> Iterator[None]:
-    """Networks traced inside have flax's layers, and the same tree of parameters."""
+def with_flax_layers(function: Callable) -> Callable:
+    """The function, whose networks are traced with flax's layers; same parameters."""
 
     def norm(silu: bool = False, name: str | None = None):
         def apply(x: jax.Array) -> jax.Array:
@@ -99,16 +90,15 @@ def flax_layers() -> Iterator[None]:
 
         return apply
 
-    with mock.patch.multiple(unet, Conv=nn.Conv, GroupNorm=norm):
-        with mock.patch.object(attention, "GroupNorm", norm):
-            yield
+    function = mock.patch.object(attention, "GroupNorm", norm)(function)
+    return mock.patch.multiple(unet, Conv=nn.Conv, GroupNorm=norm)(function)
 
 
 def diffusers(config: ConfigDict, spec: DataSpec, images: np.ndarray):
     import diffusers as hf  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
 
-    torch.set_num_threads(NUM_THREADS)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as jax
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as jax has it
     torch.backends.cudnn.benchmark = True
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -134,11 +124,10 @@ def diffusers(config: ConfigDict, spec: DataSpec, images: np.ndarray):
     batches = torch.from_numpy(images).to(device).permute(0, 1, 4, 2, 3)
 
     def step(batch):
-        x0, size = batch.float() / 127.5 - 1, len(batch)
+        x0 = batch.float() / 127.5 - 1
         if method.flip:
-            heads = torch.rand((size, 1, 1, 1), device=device) < 0.5
-            x0 = torch.where(heads, x0.flip(3), x0)
-        i = torch.randint(method.num_timesteps, (size,), device=device)
+            x0 = torch.where(torch.rand_like(x0[:, :1, :1, :1]) < 0.5, x0.flip(3), x0)
+        i = torch.randint(method.num_timesteps, (len(x0),), device=device)
         eps = torch.randn_like(x0)
         with torch.autocast(device, torch.bfloat16, model.dtype == "bfloat16"):
             eps_hat = forward(path.add_noise(x0, eps, i), i).sample
@@ -147,8 +136,7 @@ def diffusers(config: ConfigDict, spec: DataSpec, images: np.ndarray):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, optim.clip)
         adam.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(ema_params, params, 1 - optim.ema_decay)
+        torch._foreach_lerp_(ema_params, [p.data for p in params], 1 - optim.ema_decay)
         return loss.detach()
 
     def call() -> float:
@@ -165,10 +153,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     flags = parser.parse_args()
     steps = 1 if jax.default_backend() == "cpu" else 20  # in a round
-    shape = (steps, flags.batch, *SHAPES[flags.size])
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, (steps, flags.batch, *SHAPES[flags.size]), np.uint8)
 
-    counts, calls, starts, times = {}, {}, {}, {}
+    counts, calls, starts = {}, {}, {}
     ways = {"ours": ours, "ours, cached": ours, "flax": flax, "diffusers": diffusers}
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -176,37 +164,36 @@ def main() -> None:
             work, began = setting(flags.size, flags.dtype), time.perf_counter()
             try:
                 counts[name], calls[name] = make(*work, images)
+                made = time.perf_counter()
+                calls[name]()
+                starts[name] = f"{made - began:.1f} + {time.perf_counter() - made:.1f}"
             except ImportError as error:
                 print(f"{name} is left out: {error}")
-                continue
-            made = time.perf_counter()
-            calls[name]()
-            starts[name] = f"{made - began:.1f} + {time.perf_counter() - made:.1f}"
             if name == "ours":
                 jax.clear_caches()  # the next finds its program on the disk alone
     assert len(set(counts.values())) == 1, counts
 
-    for name in flags.rounds * list(calls):
+    times = {name: [] for name in calls}
+    for name in [n for _ in range(flags.rounds) for n in draws.permutation([*calls])]:
         time.sleep(0.3)  # until the threads of the one before have gone to sleep
         began = time.perf_counter()
         assert np.isfinite(calls[name]()), name
-        times.setdefault(name, []).append((time.perf_counter() - began) / steps)
+        times[name].append((time.perf_counter() - began) / steps)
 
     device = jax.devices()[0].device_kind
     if device == "cpu" and (info := Path("/proc/cpuinfo")).exists():
         device = info.read_text().partition("model name\t: ")[2].partition("\n")[0]
-    names = [m for m in ("jax", "flax", "torch", "diffusers") if m in sys.modules]
-    print(
-        f"{flags.size}, batch {flags.batch}, {flags.dtype}, {counts['ours']:,} weights"
-    )
-    print(f"{device}, {NUM_THREADS} threads, load {os.getloadavg()[0]:.1f}")
-    print(", ".join(f"{name} {metadata.version(name)}" for name in names))
-    print("| | s a step, median (min) | images/s | / ours | s to init + first call |")
+    where = f"{len(os.sched_getaffinity(0))} threads, load {os.getloadavg()[0]:.1f}"
+    used = [m for m in ("jax", "flax", "torch", "diffusers") if m in sys.modules]
+    print(flags.size, f"batch {flags.batch}", flags.dtype, counts["ours"], "parameters")
+    print(device, where, *(f"{m} {metadata.version(m)}" for m in used), sep=", ")
+    print("\n| | s/step, median (min) | images/s | / ours | s to init + first call |")
     print("|---|---|---|---|---|")
     for name, values in times.items():
-        median, unit = statistics.median(values), statistics.median(times["ours"])
+        median = np.median(values)
         speed = f"{median:.3g} ({min(values):.3g}) | {flags.batch / median:.3g}"
-        print(f"| {name} | {speed} | {median / unit:.2f} | {starts[name]} |")
+        print(f"| {name} | {speed} | {median / np.median(times['ours']):.2f}", end="")
+        print(f" | {starts[name]} |")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def make_experiment(config: ConfigDict, spec: DataSpec) -> Experiment[State]:
             state.ema_params, params, step=state.step, decay=ema_decay
         )
         state = State(params, ema_params, opt_state, state.step + 1)
-        return state, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
     # --- what the model can do --------------------------------------------------------
 

@@ -9,7 +9,7 @@ from genjax.typing import Array
 
 
 def normal_log_prob(x: Array, mean: Array, std: Array) -> Array:
-    """log N(x; mean, std^2)."""
+    """The log density of N(mean, std^2) at x."""
     return (
         -0.5 * jnp.square((x - mean) / std) - jnp.log(std) - math.log(2 * math.pi) / 2
     )
@@ -25,7 +25,7 @@ def normal_kl(mean: Array, variance: Array, mean2: Array, variance2: Array) -> A
 def discretized_normal_log_prob(
     x: Array, mean: Array, std: Array, *, num_levels: int
 ) -> Array:
-    """log of the mass of N(mean, std^2) in the bin of x.
+    """The log of the mass of N(mean, std^2) in the bin of x.
 
     x: one of num_levels values spaced evenly over [-1, 1], each the middle of its bin;
     the two at the edges own all that lies beyond (Ho et al. 2020, arXiv:2006.11239, eq.

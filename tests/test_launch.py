@@ -14,10 +14,24 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "configs/ddpm_toy2d.py:tiny"
+NUM_STEPS = 120
+SHORT = [  # a run of some seconds, with a few of everything
+    f"--config.training.num_steps={NUM_STEPS}",
+    f"--config.optim.decay_steps={NUM_STEPS}",
+    "--config.optim.warmup_steps=10",
+    "--config.training.steps_per_call=10",
+    "--config.training.log_every=20",
+    "--config.training.save_every=40",
+    "--config.training.sample_every=60",
+    "--config.training.eval_every=60",
+    "--config.eval.num_samples=200",
+    "--config.eval.limit=200",
+]
 
 
 def command(*flags: str, config: str = CONFIG) -> list[str]:
-    return [sys.executable, str(ROOT / "launch.py"), f"--config={config}", *flags]
+    start = [sys.executable, str(ROOT / "launch.py"), f"--config={config}"]
+    return [*start, *SHORT, *flags]
 
 
 def environment(num_devices: int = 1) -> dict[str, str]:
@@ -56,14 +70,8 @@ def trained(tmp_path_factory) -> Path:
     return workdir
 
 
-def num_steps() -> int:
-    from genjax import commandline
-
-    return commandline.load_config(str(ROOT / CONFIG)).training.num_steps
-
-
 def test_a_run_leaves_what_other_programs_rely_on(trained):
-    last = num_steps()
+    last = NUM_STEPS
     config = json.loads((trained / "config.json").read_text())["config"]
     assert config["training"]["num_steps"] == last
     line = metric_lines(trained)[-1]
@@ -81,13 +89,13 @@ def test_a_run_leaves_what_other_programs_rely_on(trained):
 
 
 def test_a_finished_run_ends_at_once(trained):
-    before = digests(trained, num_steps())
+    before = digests(trained, NUM_STEPS)
     launch(f"--workdir={trained}")
-    assert digests(trained, num_steps()) == before
+    assert digests(trained, NUM_STEPS) == before
 
 
 def test_evaluate_writes_what_training_wrote(trained):
-    path = trained / f"evaluation/{num_steps()}.json"
+    path = trained / f"evaluation/{NUM_STEPS}.json"
     written = json.loads(path.read_text())
     path.unlink()
     launch(f"--workdir={trained}", "--mode=evaluate")
@@ -152,22 +160,22 @@ def reached(path: Path, step: int) -> bool:
 
 
 def test_kill_and_resume_is_bit_for_bit(trained, tmp_path):
-    killed = run_until(tmp_path, signal.SIGKILL, 3)
+    killed = run_until(tmp_path, signal.SIGKILL, 60)
     assert killed.returncode == -signal.SIGKILL
     launch(f"--workdir={tmp_path}")
-    assert digests(tmp_path, num_steps()) == digests(trained, num_steps())
+    assert digests(tmp_path, NUM_STEPS) == digests(trained, NUM_STEPS)
     steps = [line["step"] for line in metric_lines(tmp_path)]
     assert steps == sorted(set(steps)) == [x["step"] for x in metric_lines(trained)]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_a_signal_stops_saves_and_can_be_resumed(trained, tmp_path, name):
-    stopped = run_until(tmp_path, getattr(signal, name), 2)
+    stopped = run_until(tmp_path, getattr(signal, name), 20)
     assert stopped.returncode == 75, stopped.stderr[-2000:]
     assert name in stopped.stderr and "Traceback" not in stopped.stderr
     assert any((tmp_path / "checkpoints").iterdir())
     launch(f"--workdir={tmp_path}")
-    assert digests(tmp_path, num_steps()) == digests(trained, num_steps())
+    assert digests(tmp_path, NUM_STEPS) == digests(trained, NUM_STEPS)
 
 
 def test_a_time_limit_is_a_stop(tmp_path):

@@ -32,7 +32,7 @@ Denoise = Callable[[Array, Array], Array]  # (x_t, t) -> E[x0 | x_t]; t scalar o
 
 
 def _coefficients(name: Quantity, path: GaussianPath, t: Array) -> tuple[Array, Array]:
-    """a and b of the table."""
+    """The factors a and b of the table."""
     zero, one = jnp.zeros_like(t), jnp.ones_like(t)
     match name:
         case "x0":
@@ -51,28 +51,28 @@ def _coefficients(name: Quantity, path: GaussianPath, t: Array) -> tuple[Array, 
 
 
 def quantity(
-    x0: Float[Array, "b *d"],
-    eps: Float[Array, "b *d"],
+    x0: Float[Array, " b *d"],
+    eps: Float[Array, " b *d"],
     t: Float[Array, " b"] | Float[Array, ""],
     *,
     path: GaussianPath,
     name: Quantity,
-) -> Float[Array, "b *d"]:
-    """q = a x_0 + b eps of the table: what a network that predicts `name` learns."""
+) -> Float[Array, " b *d"]:
+    """The target of a network that predicts `name`: q = a x_0 + b eps of the table."""
     a, b = _coefficients(name, path, t)
     return per_example(a, x0) * x0 + per_example(b, x0) * eps
 
 
 def convert(
-    value: Float[Array, "b *d"],
-    xt: Float[Array, "b *d"],
+    value: Float[Array, " b *d"],
+    xt: Float[Array, " b *d"],
     t: Float[Array, " b"] | Float[Array, ""],
     *,
     path: GaussianPath,
     source: Quantity,
     target: Quantity,
-) -> Float[Array, "b *d"]:
-    """The quantity `target` at x_t, from `value`, the quantity `source` there: (1), (2).
+) -> Float[Array, " b *d"]:
+    """The quantity `target` at x_t, from `value`, which is `source` there: (1), (2).
 
     Needs 0 < t; at t = 1 also det != 0 (eps does not tell x0 where alpha is 0).
     """
@@ -105,5 +105,5 @@ def as_denoiser(
 
 
 def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
-    """`denoise` with its result held in the range of the data, as DDPM's sampler does."""
+    """`denoise` with its result held in the data's range, as DDPM's sampler does."""
     return lambda x, t: jnp.clip(denoise(x, t), low, high)

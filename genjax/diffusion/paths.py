@@ -44,10 +44,10 @@ class GaussianPath:
 
     def diffuse(
         self,
-        x0: Float[Array, "b *d"],
-        eps: Float[Array, "b *d"],
+        x0: Float[Array, " b *d"],
+        eps: Float[Array, " b *d"],
         t: Float[Array, " b"] | Float[Array, ""],
-    ) -> Float[Array, "b *d"]:
+    ) -> Float[Array, " b *d"]:
         """x_t of (1); t is one time for all examples or one for each."""
         return (
             per_example(self.alpha(t), x0) * x0 + per_example(self.sigma(t), x0) * eps
@@ -55,7 +55,7 @@ class GaussianPath:
 
 
 def per_example(
-    values: Float[Array, " b"] | Float[Array, ""], like: Float[Array, "b *d"]
+    values: Float[Array, " b"] | Float[Array, ""], like: Float[Array, " b *d"]
 ) -> Array:
     """`values` shaped to multiply `like`: a scalar as it is, (B,) as (B, 1, ..., 1)."""
     if values.ndim == 0:
@@ -116,7 +116,7 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
 
 
 def cosine() -> GaussianPath:
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2): noise only at t = 1.
+    """A quarter turn, alpha = cos(pi t / 2), sigma = sin(pi t / 2): all noise at t = 1.
 
     Nichol & Dhariwal 2021 (arXiv:2102.09672, eq. 17) without their offset s = 0.008, as
     Salimans & Ho 2022 (arXiv:2202.00512) use it.
@@ -128,7 +128,7 @@ def cosine() -> GaussianPath:
 
 
 def rectified_flow() -> GaussianPath:
-    """alpha = 1 - t, sigma = t: straight lines.
+    """Straight lines, alpha = 1 - t, sigma = t: all noise at t = 1.
 
     Liu et al. 2023 (arXiv:2209.03003), Lipman et al. 2023 (arXiv:2210.02747); both let
     t run from noise to data, the other way round.

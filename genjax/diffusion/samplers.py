@@ -18,13 +18,13 @@ from genjax.typing import Array, Key
 
 def ancestral(
     denoise: Denoise,
-    x: Float[Array, "b *d"],
+    x: Float[Array, " b *d"],
     times: Float[Array | np.ndarray, " n"],
     *,
     path: GaussianPath,
     key: Key,
     variance: Variance = "fixed_large",
-) -> Float[Array, "b *d"]:
+) -> Float[Array, " b *d"]:
     """Samples at times[-1], from x at times[0], by DDPM's reverse chain.
 
     Ho et al. 2020 (arXiv:2006.11239, algorithm 2), between any times, so respaced too
@@ -44,13 +44,13 @@ def ancestral(
 
 def ddim(
     denoise: Denoise,
-    x: Float[Array, "b *d"],
+    x: Float[Array, " b *d"],
     times: Float[Array | np.ndarray, " n"],
     *,
     path: GaussianPath,
     key: Key | None = None,
     eta: float = 0.0,
-) -> Float[Array, "b *d"]:
+) -> Float[Array, " b *d"]:
     """Samples at times[-1], from x at times[0], by DDIM.
 
     Song et al. 2021 (arXiv:2010.02502, eqs. 12 and 16). eta = 0 is deterministic, an

@@ -3,9 +3,9 @@
 For a path, T timesteps (t = i/T) and p(x_s | x_t) = N(mean of q(x_s | x_t, x0_hat),
 variance I) with x0_hat = denoise(x_t, t), eq. 5 there bounds -log p(x0) by the sum of
 
-  (1) prior      KL(q(x_1 | x0) || N(0, I)), at t = 1                             L_T
-  (2) diffusion  sum over i = 2 ... T of KL(q(x_s | x_t, x0) || p(x_s | x_t))     L_{i-1}
-  (3) decoder    -log p(x0 | x_{1/T})                                             L_0
+  (1) prior      KL(q(x_1 | x0) || N(0, I)), at t = 1                         L_T
+  (2) diffusion  sum over i = 2 ... T of KL(q(x_s | x_t, x0) || p(x_s | x_t)) L_{i-1}
+  (3) decoder    -log p(x0 | x_{1/T})                                         L_0
 
 each an expectation over q, taken with one draw. In (2) the means differ by
 from_x0 (x0 - x0_hat) alone (eqs. 7, 8 and 10; `posterior` for the coefficients).
@@ -48,7 +48,7 @@ class Bound(NamedTuple):
 
 def variational_bound(
     denoise: Denoise,
-    x0: Float[Array, "b *d"],
+    x0: Float[Array, " b *d"],
     *,
     path: GaussianPath,
     num_timesteps: int,

@@ -12,7 +12,7 @@ class TimeMLP(nn.Module):
     """A function of a point and a time, with the shape of the point.
 
     width: features of the residual stream. depth: residual blocks.
-    num_classes, dtype: as in `genjax.models.unet.UNet`; label num_classes is "no class".
+    num_classes, dtype: as in `genjax.models.unet.UNet`; label num_classes: "no class".
     """
 
     out_channels: int

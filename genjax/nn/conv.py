@@ -106,7 +106,9 @@ def _filter_gradient(x: Array, shape, dy: Array, strides, pads: Pads) -> Array:
         spread = (dy.shape[axis + 1] - 1) * stride + 1
         around.append((low, shape[axis] - 1 + spread - x.shape[axis + 1] - low))
     dw = jax.lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),  # (ci, h, w, b): channels are the examples, b is summed
+        x.transpose(
+            3, 1, 2, 0
+        ),  # (ci, h, w, b): channels are the examples, b is summed
         dy.transpose(1, 2, 0, 3),
         window_strides=(1, 1),
         padding=around,

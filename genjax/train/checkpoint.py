@@ -24,6 +24,7 @@ import re
 import shutil
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -86,10 +87,16 @@ def _is_of_orbax(trace: TracebackType | None) -> bool:
 def _drop_orbax_noise() -> None:
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(_OrbaxNoise())
+    warnings.filterwarnings(
+        "ignore", "coroutine '_read_array_index_and_device_put' was never awaited"
+    )
     previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        from_orbax = _is_of_orbax(unraisable.exc_traceback)
+        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine
+        from_orbax = _is_of_orbax(unraisable.exc_traceback) or (
+            code is not None and "orbax" in code.co_filename
+        )
         # TensorStore, in C++, answers a read whose event loop has gone.
         too_late = str(unraisable.exc_value) == "Event loop is closed"
         if not from_orbax and not (too_late and unraisable.object is None):

@@ -1,4 +1,4 @@
-"""Optimizers from plain numbers, moving averages of weights, gradients in microbatches."""
+"""Optimizers from plain numbers, averages of weights, gradients in microbatches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +54,7 @@ def make_optimizer(
 def ema_update(
     ema_params: Params, params: Params, *, step: Array, decay: float
 ) -> Params:
-    """decay ema_params + (1 - decay) params, the decay warmed up.
+    """The moving average d ema_params + (1 - d) params, d the decay, warmed up.
 
     step: updates made before this one. The decay is min(decay, (1 + n)/(10 + n)), as
     tf.train.ExponentialMovingAverage takes num_updates: without it the random first

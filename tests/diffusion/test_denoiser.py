@@ -81,9 +81,7 @@ def test_known_values():
     t = jnp.array([1 / 3])
     v = quantity(half, one, t, path=PATHS["cosine"], name="v")
     np.testing.assert_allclose(v, [[0.8660254 - 0.25]], rtol=1e-6)
-    velocity = quantity(
-        half, one, t, path=PATHS["rectified_flow"], name="velocity"
-    )
+    velocity = quantity(half, one, t, path=PATHS["rectified_flow"], name="velocity")
     np.testing.assert_allclose(velocity, [[0.5]], rtol=1e-6)
 
 

@@ -122,6 +122,8 @@ def test_gradients_in_a_loop_have_their_axes_in_order():
         return w - jax.grad(lambda w: jnp.sum(jnp.square(conv(x, w))))(w), None
 
     compiled = jax.jit(lambda w: lax.scan(step, w, length=3)[0]).lower(w).compile()
-    lines = [line for line in compiled.as_text().splitlines() if " convolution(" in line]
+    lines = [
+        line for line in compiled.as_text().splitlines() if " convolution(" in line
+    ]
     assert lines
     assert all("dim_labels=b01f_01io->b01f" in line for line in lines)

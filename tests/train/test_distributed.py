@@ -14,7 +14,18 @@ from genjax.train.distributed import in_cluster, initialize
 from genjax.typing import UserError
 
 ROOT = Path(__file__).parents[2]
-CONFIG = "--config=configs/ddpm_toy2d.py:tiny"
+COMMAND = [
+    sys.executable,
+    "launch.py",
+    "--config=configs/ddpm_toy2d.py:tiny",
+    "--config.training.num_steps=200",
+    "--config.training.steps_per_call=10",
+    "--config.training.log_every=20",
+    "--config.training.save_every=100",
+    "--config.training.eval_every=200",
+    "--config.eval.num_samples=200",
+    "--config.eval.limit=200",
+]
 
 
 def start(workdir, *flags: str, num_devices: int) -> subprocess.Popen:
@@ -23,7 +34,7 @@ def start(workdir, *flags: str, num_devices: int) -> subprocess.Popen:
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
     }
     return subprocess.Popen(
-        [sys.executable, "launch.py", CONFIG, f"--workdir={workdir}", *flags],
+        [*COMMAND, f"--workdir={workdir}", *flags],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -27,10 +27,9 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # room for torc
 import flax.linen as nn
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from configs import ddpm_cifar, ddpm_digits, ddpm_mnist
-from experiments.ddpm import make_experiment
+from experiments.ddpm import Config, make_experiment
 from genjax.models import unet
 from genjax.nn import attention
 from genjax.nn.norms import num_groups
@@ -40,17 +39,18 @@ from genjax.typing import DataSpec
 
 CONFIGS = {"cifar": ddpm_cifar, "mnist": ddpm_mnist, "small": ddpm_digits}
 SHAPES = {"cifar": (32, 32, 3), "mnist": (28, 28, 1), "small": (8, 8, 1)}
-Call = Callable[[], float]  # one step for each batch; the last loss, once it is there
+# Each way is given images (steps, B, H, W, C) and returns its number of parameters and:
+Call = Callable[[], float]  # trains on each batch; the last loss, once it is there
 
 
-def setting(size: str, dtype: str = "float32") -> tuple[ConfigDict, DataSpec]:
+def setting(size: str, dtype: str = "float32") -> tuple[Config, DataSpec]:
     config = CONFIGS[size].get_config()
-    config.model.dtype = dtype
+    config.update({"model": {"dtype": dtype}})
     rest = {"num_levels": 256, "num_train": 0, "num_eval": 0, "num_classes": 0}
     return config, DataSpec(name=size, shape=SHAPES[size], dtype="uint8", **rest)
 
 
-def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
+def ours(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
     mesh = jax.sharding.Mesh(np.reshape(jax.devices()[:1], (1, 1)), BATCH_AXES)
     compiled = compile_experiment(make_experiment(config, spec), mesh)
     state, health = compiled.init(seed=0), compiled.healthy()
@@ -64,15 +64,14 @@ def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, C
     return sum(leaf.size for leaf in jax.tree.leaves(state.params)), call
 
 
-def flax(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
+def flax(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
     experiment, key = make_experiment(config, spec), jax.random.key(0)
-    init = jax.jit(with_flax_layers(experiment.init))
     step = jax.jit(with_flax_layers(experiment.train_step), donate_argnums=0)
-    batches, state = [{"image": jax.device_put(batch)} for batch in images], init(key)
+    batches = [{"image": jax.device_put(batch)} for batch in images]
+    state, metrics = jax.jit(with_flax_layers(experiment.init))(key), {}
 
     def call() -> float:
-        nonlocal state
-        metrics = {}
+        nonlocal state, metrics
         for batch in batches:
             state, metrics = step(state, batch, key)
         return float(metrics["loss"])
@@ -94,7 +93,7 @@ def with_flax_layers(function: Callable) -> Callable:
     return mock.patch.multiple(unet, Conv=nn.Conv, GroupNorm=norm)(function)
 
 
-def diffusers(config: ConfigDict, spec: DataSpec, images: np.ndarray):
+def diffusers(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
     import diffusers as hf  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
+from jax.core import Tracer
 
 from genjax.diffusion import guidance, paths, samplers, times, vlb
 from genjax.diffusion.denoiser import Denoise, as_denoiser, clipped, quantity
@@ -27,7 +27,16 @@ from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
 from genjax.train.optim import ema_update, make_optimizer, mean_gradients
-from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params, UserError
+from genjax.typing import (
+    Array,
+    Batch,
+    Config,
+    DataSpec,
+    Key,
+    Metrics,
+    Params,
+    UserError,
+)
 
 
 class State(NamedTuple):
@@ -39,7 +48,7 @@ class State(NamedTuple):
     step: Array
 
 
-def make_experiment(config: ConfigDict, spec: DataSpec) -> Experiment[State]:
+def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     """DDPM on images or points. Raises UserError for a choice that does not exist."""
     check(config, spec)
     method, sampler = config.method, config.sampler
@@ -209,7 +218,7 @@ def make_experiment(config: ConfigDict, spec: DataSpec) -> Experiment[State]:
 # --- what a user may get wrong --------------------------------------------------------
 
 
-def check(config: ConfigDict, spec: DataSpec) -> None:
+def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
@@ -266,7 +275,7 @@ def check_labels(label: Array | None, num: int, num_classes: int) -> None:
         )
     if label.shape != (num,):
         raise UserError(f"label must have shape ({num},), not {label.shape}")
-    if isinstance(label, jax.core.Tracer):
+    if isinstance(label, Tracer):
         return
     wrong = np.asarray(label)[(label < 0) | (label >= num_classes)]
     if len(wrong):
@@ -275,7 +284,7 @@ def check_labels(label: Array | None, num: int, num_classes: int) -> None:
         )
 
 
-def likelihood_note(config: ConfigDict) -> str:
+def likelihood_note(config: Config) -> str:
     """How log_likelihood is taken, for the protocol of a metric."""
     draws = config.eval.likelihood_timesteps
     terms = "all terms" if draws is None else f"{draws} stratified timesteps an example"

@@ -10,13 +10,14 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from genjax.typing import UserError
+from genjax.typing import Config, UserError
 
+Weights = Literal["ema", "raw"]
 MODES = ("train", "evaluate", "sample")
 SECTIONS = ("data", "model", "optim", "training", "sampler", "eval", "mesh")
 
@@ -72,13 +73,13 @@ PROCESS_ID = flags.DEFINE_integer(
 class Options:
     """A checked command line; the flags above say what the fields mean."""
 
-    config: ConfigDict
+    config: Config
     workdir: Path
     mode: str = "train"
     override_config: bool = False
     max_seconds: float | None = None
     step: int | None = None
-    weights: Literal["ema", "raw"] | None = None
+    weights: Weights | None = None
     num_samples: int = 64
     labels: tuple[int, ...] | None = None
     seed: int = 0
@@ -124,18 +125,18 @@ def parse(argv: Sequence[str]) -> Options:
         override_config=OVERRIDE_CONFIG.value,
         max_seconds=MAX_SECONDS.value,
         step=STEP.value,
-        weights=WEIGHTS.value,
+        weights=cast(Weights | None, WEIGHTS.value),  # DEFINE_enum holds it
         num_samples=NUM_SAMPLES.value,
         labels=_parse_labels(LABELS.value),
         seed=SEED.value,
-        out=OUT.value and _absolute(OUT.value),
+        out=_absolute(OUT.value) if OUT.value else None,
         coordinator=COORDINATOR.value,
         num_processes=NUM_PROCESSES.value,
         process_id=PROCESS_ID.value,
     )
 
 
-def load_config(location: str) -> ConfigDict:
+def load_config(location: str) -> Config:
     """The config that FILE[:variant] gives. Raises UserError if it does not."""
     file, variant = _split(location)
     path = Path(file)
@@ -158,7 +159,7 @@ def load_config(location: str) -> ConfigDict:
         raise UserError(f"{file} gives no config: {error}") from error
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: Config) -> None:
     """Raises UserError that names every field whose value cannot be right."""
     missing = [name for name in ("experiment", "seed", *SECTIONS) if name not in config]
     if missing:
@@ -198,7 +199,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     """{"optim.learning_rate": 1e-4, ...} of a nested config."""
     fields = {}
     for name, value in config.items():
@@ -246,7 +247,7 @@ def _config_location(argv: Sequence[str]) -> str | None:
     return None
 
 
-def _check_overrides(argv: Sequence[str], config: ConfigDict) -> None:
+def _check_overrides(argv: Sequence[str], config: Config) -> None:
     fields = flatten(config)
     for argument in argv[1:]:
         match = re.match(r"--?(?:no)?config\.([\w.]+)(=|$)", argument)

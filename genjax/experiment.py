@@ -8,11 +8,11 @@ never imports a model, never takes a gradient. The smallest fork is
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from jax.sharding import PartitionSpec
 
-from genjax.typing import Array, Batch, DataSpec, Key, Metrics
+from genjax.typing import Array, Batch, Config, DataSpec, Key, Metrics
 
 StateT = TypeVar("StateT")
 
@@ -77,5 +77,5 @@ class Experiment(Generic[StateT]):
             )
 
 
-MakeExperiment = Callable[[Any, DataSpec], Experiment]
+MakeExperiment = Callable[[Config, DataSpec], Experiment]
 """make_experiment(config, spec): what every file in experiments/ exports."""

@@ -32,7 +32,7 @@ from genjax.train.checkpoint import Checkpointer
 from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, make_mesh, replicated
 from genjax.train.stop import StopRequest
-from genjax.typing import DataSpec, UserError
+from genjax.typing import Config, DataSpec, UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
 PICTURE_STREAM, EVALUATION_STREAM = 2, 3
@@ -57,7 +57,7 @@ class Setup:
     """What every mode needs."""
 
     options: Options
-    config: Any
+    config: Config
     dataset: Dataset
     experiment: Experiment
     compiled: compile.CompiledExperiment

@@ -18,7 +18,6 @@ issue 12868). Here they are written with the axes in order, and are equal bit fo
 Other platforms recognise JAX's own form, so they get it.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -54,11 +53,13 @@ def conv(
     return _conv(x, kernel, tuple(strides), pads)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
+def _plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
     return jax.lax.conv_general_dilated(
         x, kernel, strides, pads, dimension_numbers=DIMENSIONS
     )
+
+
+_conv = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
 
 
 def _forward(x, kernel, strides, pads):
@@ -67,8 +68,7 @@ def _forward(x, kernel, strides, pads):
 
 def _backward(strides, pads, residuals, dy):
     def default(x, kernel, dy):
-        # .fun: the plain convolution, without the rule that leads here
-        _, vjp = jax.vjp(lambda x, w: _conv.fun(x, w, strides, pads), x, kernel)
+        _, vjp = jax.vjp(lambda x, w: _plain(x, w, strides, pads), x, kernel)
         return vjp(dy)
 
     def cpu(x, kernel, dy):

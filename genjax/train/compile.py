@@ -73,9 +73,8 @@ class CompiledExperiment:
 
     def healthy(self) -> Health:
         """The counters before the first call."""
-        zero = np.zeros((), np.int32)
-        health = Health(zero, zero, zero - 1)
-        return jax.device_put(health, replicated(self.mesh))
+        counts = [jnp.int32(0), jnp.int32(0), jnp.int32(-1)]
+        return Health(*jax.device_put(counts, replicated(self.mesh)))
 
     def run(
         self,
@@ -100,16 +99,15 @@ class CompiledExperiment:
             fixed = (np.int32(first), np.uint32(seed), flag)
             return state, health, dict(resident), dict(part), *fixed
 
-        singles = list(_split(feed))
-        if len(singles) == 1 or not self._loops_slowly(arguments(0, singles[0])):
+        parts = list(_split(feed))
+        if len(parts) == 1 or not self._loops_slowly(arguments(0, parts[0])):
             return self._execute(arguments(first_step, feed))
-        collected, status = [], None
-        for i, part in enumerate(singles):
-            call = self._execute(arguments(first_step + i, part))
-            state, health, metrics, status = call
-            collected.append(metrics)
-        metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), *collected)
-        return state, health, metrics, status
+        calls = []
+        for i, part in enumerate(parts):
+            calls.append(self._execute(arguments(first_step + i, part)))
+            state, health, *_ = calls[-1]
+        metrics = jax.tree.map(lambda *m: jnp.concatenate(m), *[c[2] for c in calls])
+        return state, health, metrics, calls[-1][3]
 
     def _execute(self, arguments: tuple) -> Any:
         """Runs the compiled call for arguments of these shapes; compiles a new one."""
@@ -181,8 +179,9 @@ def _call(train_step, gather, state, health, resident, feed, first_step, seed, s
     key = jax.random.fold_in(jax.random.key(seed), TRAIN_STREAM)
 
     def one(carry, inputs):
-        step, row = inputs
-        return _guarded_step(train_step, *carry, gather(resident, row), key, step)
+        (state, health), (step, row) = carry, inputs
+        batch = gather(resident, row)
+        return _guarded_step(train_step, state, health, batch, key, step)
 
     num_steps = jax.tree.leaves(feed)[0].shape[0]
     steps = first_step + jnp.arange(num_steps, dtype=jnp.int32)
@@ -223,13 +222,13 @@ def use_persistent_cache() -> None:
 
     In JAX_COMPILATION_CACHE_DIR where that is set, else in ~/.cache/genjax/xla.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         folder = os.path.expanduser("~/.cache/genjax/xla")
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
 @functools.cache
-def train_compiler_options() -> dict[str, str] | None:
+def train_compiler_options() -> dict[str, str | bool] | None:
     """XLA options for a train step on this backend; None where none are known.
 
     On CPU: leave convolutions out of YNN fusion, which makes their filter gradients
@@ -240,7 +239,7 @@ def train_compiler_options() -> dict[str, str] | None:
         return None
     kinds = ("INDIVIDUAL_DOT", "REDUCE")
     value = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kinds)
-    options = {"xla_cpu_experimental_ynn_fusion_type": value}
+    options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": value}
     try:
         jax.jit(lambda x: x).lower(np.float32(0)).compile(options)
     except jax.errors.JaxRuntimeError:

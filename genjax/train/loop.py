@@ -25,7 +25,10 @@ Split = Literal["train", "eval"]
 class Feed(Protocol):
     """What the loop asks of the data (genjax.data.pipeline.TrainFeed)."""
 
-    resident: Mapping[str, Array]
+    @property
+    def resident(self) -> Mapping[str, Array]:
+        """Arrays that stay on the device, from which a step gathers its batch."""
+        ...
 
     def get(self, step: int, num_steps: int) -> Batch:
         """The inputs of num_steps steps from `step` on: leaves (steps, batch, ...)."""

@@ -86,12 +86,11 @@ def test_bound_of_a_pixel_is_near_its_probability(variance, gap):
     assert bound.decoder.mean() < 1e-3
 
 
-@pytest.mark.parametrize("draws", [1, 8])
-def test_estimate_has_the_mean_of_the_sum(draws):
+def test_estimate_has_the_mean_of_the_sum():
     """8,000 estimates of the same three pixels; within 4 standard errors."""
     pixels = jnp.repeat(jnp.array([0, 2, 4]), 8_000)
     whole = pixel_bound(pixels).nats.reshape(3, -1)
-    some = pixel_bound(pixels, draws=draws, key=jax.random.key(1)).nats.reshape(3, -1)
+    some = pixel_bound(pixels, draws=4, key=jax.random.key(1)).nats.reshape(3, -1)
     error = jnp.sqrt((whole.var(1) + some.var(1)) / 8_000)
     assert (jnp.abs(whole.mean(1) - some.mean(1)) < 4 * error).all()
     assert (error < 0.15).all()

@@ -73,8 +73,7 @@ def alone(tmp_path_factory) -> Path:
     return workdir
 
 
-def test_two_processes_compute_what_one_does_and_one_resumes(alone, tmp_path):
-    """Stopped by a time limit that only one of the two has; then one process ends it."""
+def test_two_processes_compute_what_one_does(alone, tmp_path):
     both = start_two(tmp_path)
     wait(both, [0, 0])
     assert losses(tmp_path).keys() == losses(alone).keys()

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from unittest import mock
 
@@ -39,8 +39,7 @@ from genjax.typing import DataSpec
 
 CONFIGS = {"cifar": ddpm_cifar, "mnist": ddpm_mnist, "small": ddpm_digits}
 SHAPES = {"cifar": (32, 32, 3), "mnist": (28, 28, 1), "small": (8, 8, 1)}
-# Each way is given images (steps, B, H, W, C) and returns its number of parameters and:
-Call = Callable[[], float]  # trains on each batch; the last loss, once it is there
+Call = Callable[[], float]  # a step on each batch; the last loss, once it is there
 
 
 def setting(size: str, dtype: str = "float32") -> tuple[Config, DataSpec]:
@@ -82,6 +81,9 @@ def flax(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]
 def with_flax_layers(function: Callable) -> Callable:
     """The function, whose networks are traced with flax's layers; same parameters."""
 
+    def conv(width, dtype, name, *, stride=1, init=unet.uniform_init) -> nn.Conv:
+        return nn.Conv(width, (3, 3), stride, kernel_init=init, dtype=dtype, name=name)
+
     def norm(silu: bool = False, name: str | None = None):
         def apply(x: jax.Array) -> jax.Array:
             y = nn.GroupNorm(num_groups(x.shape[-1]), dtype=x.dtype, name=name)(x)
@@ -90,13 +92,11 @@ def with_flax_layers(function: Callable) -> Callable:
         return apply
 
     function = mock.patch.object(attention, "GroupNorm", norm)(function)
-    return mock.patch.multiple(unet, Conv=nn.Conv, GroupNorm=norm)(function)
+    return mock.patch.multiple(unet, _conv=conv, GroupNorm=norm)(function)
 
 
 def diffusers(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
-    import diffusers as hf  # pyright: ignore[reportMissingImports]
-    import torch  # pyright: ignore[reportMissingImports]
-
+    torch, hf = import_module("torch"), import_module("diffusers")
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as jax
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as jax has it
     torch.backends.cudnn.benchmark = True

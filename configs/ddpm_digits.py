@@ -76,6 +76,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "tiny":
         config.model.channels = 8
+        config.model.channel_multipliers = (1,)
+        config.model.attention_resolutions = (8,)
         config.model.dropout = 0.0
         config.method.num_timesteps = 20
         config.method.beta_start = 0.005

@@ -35,7 +35,7 @@ def bundled_configs() -> list[str]:
     ]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     name: str
     config: Any
@@ -46,7 +46,9 @@ class Case:
         rows = np.arange(size or self.config.training.batch_size)
         return {k: jnp.asarray(v) for k, v in self.dataset.train.read(rows).items()}
 
+    @functools.cache
     def compiled(self, num_devices: int, fsdp: int = 1) -> CompiledExperiment:
+        """One for each layout, so that the laws share their compilations."""
         mesh = submesh(num_devices, fsdp)
         return compile_experiment(self.experiment, mesh, gather=pipeline.gather)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,27 @@ def test_a_signal_stops_saves_and_can_be_resumed(trained, tmp_path, name):
     assert any((tmp_path / "checkpoints").iterdir())
     launch(f"--workdir={tmp_path}")
     assert digests(tmp_path, NUM_STEPS) == digests(trained, NUM_STEPS)
+
+
+def test_a_run_that_diverges_stops_and_says_where(tmp_path):
+    flags = ("--config.optim.learning_rate=1e30", "--config.optim.warmup_steps=0")
+    done = launch(f"--workdir={tmp_path}", *flags, expect=77)
+    assert re.search(r"(loss|grad_norm).* not finite at step 1 ", done.stderr)
+    assert "rows [" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_said_in_one_message(tmp_path):
+    """A disk of 300 kB holds no checkpoint of this model and its optimizer."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        done = launch(f"--workdir={tmp_path / 'run'}", expect=78)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert "Traceback" not in done.stderr
+    assert re.search(r"disk is full|No space left", done.stderr)
+    assert "free" in done.stderr and str(tmp_path) in done.stderr
 
 
 def test_a_time_limit_is_a_stop(tmp_path):

@@ -8,7 +8,7 @@ processes leave after the same step.
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from genjax.typing import Array, Batch, DivergedError, Metrics, Stopped
 Split = Literal["train", "eval"]
 
 
+@runtime_checkable
 class Feed(Protocol):
     """What the loop asks of the data (genjax.data.pipeline.TrainFeed)."""
 

@@ -46,7 +46,7 @@ class Case:
         rows = np.arange(size or self.config.training.batch_size)
         return {k: jnp.asarray(v) for k, v in self.dataset.train.read(rows).items()}
 
-    @functools.cache
+    @functools.cache  # noqa: B019 (the cases live as long as the tests)
     def compiled(self, num_devices: int, fsdp: int = 1) -> CompiledExperiment:
         """One for each layout, so that the laws share their compilations."""
         mesh = submesh(num_devices, fsdp)

@@ -29,13 +29,13 @@ import jax
 import numpy as np
 
 from configs import ddpm_cifar, ddpm_digits, ddpm_mnist
-from experiments.ddpm import Config, make_experiment
+from experiments.ddpm import make_experiment
 from genjax.models import unet
 from genjax.nn import attention
 from genjax.nn.norms import num_groups
 from genjax.train.compile import compile_experiment
 from genjax.train.sharding import BATCH_AXES
-from genjax.typing import DataSpec
+from genjax.typing import Config, DataSpec
 
 CONFIGS = {"cifar": ddpm_cifar, "mnist": ddpm_mnist, "small": ddpm_digits}
 SHAPES = {"cifar": (32, 32, 3), "mnist": (28, 28, 1), "small": (8, 8, 1)}

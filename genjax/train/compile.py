@@ -99,8 +99,10 @@ class CompiledExperiment:
             fixed = (np.int32(first), np.uint32(seed), flag)
             return state, health, dict(resident), dict(part), *fixed
 
+        if _num_steps(feed) == 1:
+            return self._execute(arguments(first_step, feed))
         parts = list(_split(feed))
-        if len(parts) == 1 or not self._loops_slowly(arguments(0, parts[0])):
+        if not self._loops_slowly(arguments(first_step, parts[0])):
             return self._execute(arguments(first_step, feed))
         calls = []
         for i, part in enumerate(parts):
@@ -111,7 +113,7 @@ class CompiledExperiment:
 
     def _execute(self, arguments: tuple) -> Any:
         """Runs the compiled call for arguments of these shapes; compiles a new one."""
-        num_steps = jax.tree.leaves(arguments[3])[0].shape[0]
+        num_steps = _num_steps(arguments[3])
         if num_steps not in self._executables:
             lowered = self._jitted.lower(*arguments)
             self._executables[num_steps] = lowered.compile(train_compiler_options())
@@ -169,8 +171,12 @@ def compile_experiment(
     return CompiledExperiment(experiment, mesh, gather, abstract_state)
 
 
+def _num_steps(feed: Batch) -> int:
+    return next(iter(feed.values())).shape[0]
+
+
 def _split(feed: Batch) -> Iterator[Batch]:
-    for i in range(jax.tree.leaves(feed)[0].shape[0]):
+    for i in range(_num_steps(feed)):
         yield {name: value[i : i + 1] for name, value in feed.items()}
 
 
@@ -183,7 +189,7 @@ def _call(train_step, gather, state, health, resident, feed, first_step, seed, s
         batch = gather(resident, row)
         return _guarded_step(train_step, state, health, batch, key, step)
 
-    num_steps = jax.tree.leaves(feed)[0].shape[0]
+    num_steps = _num_steps(feed)
     steps = first_step + jnp.arange(num_steps, dtype=jnp.int32)
     if num_steps == 1:  # no loop to compile
         only = jax.tree.map(lambda leaf: leaf[0], (steps, feed))

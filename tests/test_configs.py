@@ -30,10 +30,8 @@ def test_a_config_is_whole(name, variant):
     config = load(name, variant)
     commandline.check_config(config)
     assert name.startswith(config.experiment)
-    assert (
-        "python launch.py --config=configs/"
-        in open(ROOT / "configs" / f"{name}.py").read().split('"""')[1]
-    )
+    docstring = (ROOT / "configs" / f"{name}.py").read_text().split('"""')[1]
+    assert f"python launch.py --config=configs/{name}.py" in docstring
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -55,6 +55,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training.sample_every = 1_000
     config.training.eval_every = 3_000
     config.training.steps_per_call = 10
+    config.training.keep_last = 2
+    config.training.keep_every = placeholder(int)
+    config.training.keep_best_by = placeholder(str)  # a metric; lower is better
 
     config.sampler = ConfigDict()
     config.sampler.name = "ddim"

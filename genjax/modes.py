@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from genjax.commandline import Options
+from genjax.commandline import Options, nearest
 from genjax.data import datasets
 from genjax.data.pipeline import TrainFeed, eval_batches, gather
 from genjax.data.split import Dataset, Split
@@ -193,7 +193,11 @@ def callbacks(setup: Setup, log: loop.Log) -> list[loop.Callback]:
         result = evaluator()(state)
         if distributed.is_first():
             metrics.write_evaluation(workdir, step, result)
-        return result["metrics"]
+        best, known = training.keep_best_by, result["metrics"]
+        if best is not None and best not in known:
+            hint = nearest(best, known)
+            raise UserError(f"training.keep_best_by={best} is not a metric{hint}")
+        return known
 
     return [
         loop.Callback(
@@ -384,11 +388,9 @@ def open_checkpoints(setup: Setup) -> Checkpointer:
     training = setup.config.training
     return Checkpointer(
         setup.workdir / "checkpoints",
-        keep_last=training.get("keep_last", 2),
-        keep_best=training.get("keep_best", 1),
-        best_metric=training.get("best_metric"),
-        best_mode=training.get("best_mode", "min"),
-        keep_every=training.get("keep_every"),
+        keep_last=training.keep_last,
+        keep_every=training.keep_every,
+        best_metric=training.keep_best_by,
         meta={
             "config_hash": folder.config_hash(setup.config.to_dict()),
             "data": setup.dataset.fingerprint,

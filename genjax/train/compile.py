@@ -119,6 +119,11 @@ class CompiledExperiment:
             self._executables[num_steps] = lowered.compile(train_compiler_options())
         return self._executables[num_steps](*arguments)
 
+    def temporary_bytes(self) -> int:
+        """What one call needs on a device beside the state; 0 before the first call."""
+        analyses = [call.memory_analysis() for call in self._executables.values()]
+        return max((a.temp_size_in_bytes for a in analyses if a), default=0)
+
     def _loops_slowly(self, arguments: tuple) -> bool:
         """Whether steps are better called one by one: convolutions on a CPU.
 

@@ -17,7 +17,14 @@ from genjax.train.checkpoint import Checkpointer
 from genjax.train.compile import CompiledExperiment, Status
 from genjax.train.metrics import MetricWriter
 from genjax.train.progress import Progress
-from genjax.typing import Array, Batch, DivergedError, Metrics, Stopped
+from genjax.typing import (
+    Array,
+    Batch,
+    DivergedError,
+    Metrics,
+    Stopped,
+    UserError,
+)
 
 Split = Literal["train", "eval"]
 
@@ -127,8 +134,9 @@ def train(
     """Trains from `step` to the end of the schedule and returns (step, state).
 
     stop: whether this process was asked to stop.
-    Raises Stopped once that is so for any process and the state is saved, and
-    DivergedError after max_bad_steps non-finite steps in a row, all discarded.
+    Raises Stopped once that is so for any process, and UserError for data or a
+    callback that cannot go on, both after saving; DivergedError after max_bad_steps
+    non-finite steps in a row, all discarded.
     """
     health, status = compiled.healthy(), None
     window = _Window(log.batch_size)
@@ -149,6 +157,9 @@ def train(
                 seed=seed,
                 stop=stop(),
             )
+            if window.is_new():
+                mib = compiled.temporary_bytes() / 2**20
+                log.say(f"a step works in {mib:,.0f} MiB a device beside the state")
             window.add(step, metrics)
             step += length
             last = step == schedule.num_steps
@@ -159,7 +170,7 @@ def train(
             if step % schedule.save_every == 0 or last:
                 _check_streak(status, window, schedule.max_bad_steps, feed)
                 checkpointer.save(step, state, metrics=scores)
-    except Stopped:
+    except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
         checkpointer.save(step, state)
         checkpointer.wait()
         raise
@@ -193,11 +204,16 @@ class _Window:
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
         self._calls: list[tuple[int, Metrics]] = []
-        self._restart()
+        self._closed: list[tuple[int, Metrics]] = []
+        self._since = time.monotonic()
 
     def _restart(self) -> None:
         self._since = time.monotonic()
         self._closed, self._calls = self._calls, []
+
+    def is_new(self) -> bool:
+        """Whether no step of this run has come in yet."""
+        return not self._calls and not self._closed
 
     def add(self, step: int, metrics: Metrics) -> None:
         self._calls.append((step, metrics))

@@ -11,7 +11,7 @@ from genjax.train import loop
 from genjax.train.checkpoint import Checkpointer
 from genjax.train.compile import compile_experiment
 from genjax.train.metrics import MetricWriter
-from genjax.typing import DivergedError, Stopped
+from genjax.typing import DivergedError, Stopped, UserError
 
 BATCH = 4
 
@@ -109,6 +109,17 @@ def test_a_stop_saves_and_the_next_run_goes_on(run, tmp_path):
     asked = iter([False] * 6 + [True] * 99)
     with pytest.raises(Stopped):
         run(stop=lambda: next(asked))
+    assert saved(tmp_path) == [7]
+    assert run() == (20, sum(range(20)))
+
+
+def test_a_mistake_found_on_the_way_loses_nothing(run, tmp_path):
+    def refuse(step, state):
+        raise UserError("no such metric")
+
+    callback = loop.Callback(every=7, run=refuse, is_done=lambda step: True)
+    with pytest.raises(UserError, match="no such metric"):
+        run(callbacks=[callback])
     assert saved(tmp_path) == [7]
     assert run() == (20, sum(range(20)))
 

@@ -193,9 +193,9 @@ def check_config(config: Config) -> None:
         raise UserError("; ".join(problems))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """The words "; did you mean X?" for the most similar known name, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
@@ -261,9 +261,10 @@ def _check_overrides(argv: Sequence[str], config: Config) -> None:
                 f"config.{name} is a section, not a field; it has "
                 + ", ".join(f for f in fields if f.startswith(name + "."))
             )
-        hint = nearest(name, fields) or nearest(
-            name.rpartition(".")[2], [f.rpartition(".")[2] for f in fields]
-        )
+        section = name.rpartition(".")[0]
+        inside = [f for f in fields if section and f.startswith(section + ".")]
+        known = f"; {section} has {', '.join(inside)}" if inside else ""
+        hint = nearest(name, fields, cutoff=0.8) or known or nearest(name, fields)
         raise UserError(f"unknown config field {name}{hint}")
 
 

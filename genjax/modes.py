@@ -102,6 +102,10 @@ def train(options: Options, make_experiment: MakeExperiment, stop: StopRequest) 
         restored = restore(setup, checkpointer, step=None)
         state, step = restored or (initial_state(setup), 0)
         log = stack.enter_context(open_log(setup, None if restored is None else step))
+        # Only now: the config of a mistaken command must not stand in the way.
+        distributed.on_first_process(
+            lambda: folder.write_config(options.workdir, options.config.to_dict())
+        )
         log.say(summary.state_table(setup.compiled.abstract_state))
         log.say(f"{options.workdir}: from step {step} to {training.num_steps}")
         loop.train(
@@ -133,7 +137,6 @@ def claim(options: Options) -> Iterator[None]:
             stack.enter_context(folder.lock(options.workdir))
             if not options.override_config:
                 folder.check_same_config(options.workdir, config)
-            folder.write_config(options.workdir, config)
 
         distributed.on_first_process(take)
         yield

@@ -2,8 +2,8 @@
 
     python launch.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
 
-Hardware: 2 CPU cores. Time and figures: not yet measured. A model of independent pixels
-gets 106.3 nats an image on the test rows.
+Hardware: 2 CPU cores, 171 s of training. Measured: bound 131 nats an image on the test
+rows, where a model of independent pixels gets 106.3.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,10 @@
-"""DDPM on MNIST with a small U-Net: crisp digits in under an hour on two CPU cores.
+"""DDPM on MNIST with a small U-Net: digits in under an hour on two CPU cores.
 
     python launch.py --config=configs/ddpm_mnist.py --workdir=runs/ddpm_mnist
 
-Hardware: 2 CPU cores. Time and figures: not yet measured. A model of independent pixels
-gets 1.690 bits/dim.
+Hardware: 2 CPU cores, 58 minutes of training on a busy machine, 10 of evaluation.
+Measured: bound 2.09 bits/dim, frechet_pixels 2.40 (floor 0.33). A model of independent
+pixels gets 1.69 bits/dim: samples are what L_simple is good for.
 """
 
 from ml_collections import ConfigDict

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genjax import commandline
+from genjax.choices import nearest
 from genjax.typing import DivergedError, SaveError, Stopped, UserError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def find_experiment(name: str) -> "MakeExperiment":
     """`make_experiment` of experiments/<name>.py. Raises UserError if there is none."""
     known = sorted(p.stem for p in EXPERIMENTS.glob("*.py") if p.stem[0] != "_")
     if name not in known:
-        hint = commandline.nearest(name, known) or f"; there are {', '.join(known)}"
+        hint = nearest(name, known) or f"; there are {', '.join(known)}"
         raise UserError(f"there is no experiments/{name}.py{hint}")
     return importlib.import_module(f"experiments.{name}").make_experiment
 

@@ -11,8 +11,6 @@ learned.) Samples come from the reverse chain or from DDIM, with the moving aver
 the weights; the log-likelihood is the variational bound.
 """
 
-import difflib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -21,6 +19,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from genjax.choices import one_of
 from genjax.diffusion import guidance, paths, samplers, times, vlb
 from genjax.diffusion.denoiser import Denoise, as_denoiser, clipped, quantity
 from genjax.experiment import Experiment
@@ -250,18 +249,6 @@ def check(config: Config, spec: DataSpec) -> None:
             f"sampler.guidance_scale={sampler.guidance_scale} needs labels: set "
             f"model.num_classes={spec.num_classes}, or guidance_scale=1.0"
         )
-
-
-def one_of(field: str, value: str, names: Iterable[str]) -> None:
-    """Raises UserError, with the nearest name, unless value is one of names."""
-    names = list(names)
-    if value in names:
-        return
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(
-        f"config.{field}={value!r} does not exist; {hint}known: {', '.join(names)}"
-    )
 
 
 def check_labels(label: Array | None, num: int, num_classes: int) -> None:

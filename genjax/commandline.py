@@ -4,17 +4,17 @@ Everything is checked before data, devices or the run folder are touched.
 """
 
 import dataclasses
-import difflib
 import importlib.util
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from genjax.choices import nearest
 from genjax.typing import Config, UserError
 
 Weights = Literal["ema", "raw"]
@@ -191,12 +191,6 @@ def check_config(config: Config) -> None:
         problems.append(f"seed must lie in 0 ... 2**32 - 1, got {config.seed}")
     if problems:
         raise UserError("; ".join(problems))
-
-
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """The words "; did you mean X?" for the most similar known name, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:

@@ -44,6 +44,9 @@ class Experiment(Generic[StateT]):
     log_likelihood: Callable[[StateT, Batch, Key], Array] | None = None
     """(state, batch, key) -> (B,) nats; for images of the discrete pixel values."""
 
+    likelihood_of: Literal["data", "binarized"] = "data"
+    """"binarized": of images whose pixels are coins, 1 with probability their grey."""
+
     likelihood_kind: Literal["exact", "lower_bound", "estimate"] | None = None
 
     likelihood_note: str = ""

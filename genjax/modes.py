@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from genjax.commandline import Options, nearest
+from genjax.choices import nearest
+from genjax.commandline import Options
 from genjax.data import datasets
 from genjax.data.pipeline import TrainFeed, eval_batches, gather
 from genjax.data.split import Dataset, Split

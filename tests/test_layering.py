@@ -10,6 +10,7 @@ BASE = {"typing"}
 LAYERS = {
     "typing": set(),
     "experiment": BASE,
+    "choices": BASE,
     "nn": BASE,
     "distributions": BASE,
     "bijectors": BASE,
@@ -19,9 +20,10 @@ LAYERS = {
     "data": BASE,
     "train": BASE | {"experiment"},
     "evaluation": BASE | {"experiment"},
-    "commandline": BASE,
+    "commandline": BASE | {"choices"},
     # where they all meet
-    "modes": BASE | {"commandline", "experiment", "data", "train", "evaluation"},
+    "modes": BASE
+    | {"choices", "commandline", "experiment", "data", "train", "evaluation"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

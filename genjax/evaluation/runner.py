@@ -18,6 +18,7 @@ from genjax.evaluation.frechet import frechet_distance
 from genjax.evaluation.likelihood import (
     SMOOTHING,
     baseline_metrics,
+    binarized_baseline_metrics,
     likelihood_metrics,
 )
 from genjax.evaluation.sampling import compile_sample, generate
@@ -203,7 +204,9 @@ class Evaluator(Generic[StateT]):
         if self._experiment.log_likelihood is None or self._reference.levels is None:
             return {}
         assert self._test.levels is not None  # both splits are of one spec
-        return baseline_metrics(self._reference.levels, self._test.levels, self._spec)
+        binarized = self._experiment.likelihood_of == "binarized"
+        baselines = binarized_baseline_metrics if binarized else baseline_metrics
+        return baselines(self._reference.levels, self._test.levels, self._spec)
 
     def _test_batches(self) -> Iterator[tuple[Batch, Array]]:
         for batch, mask in self._batches():
@@ -229,7 +232,12 @@ class Evaluator(Generic[StateT]):
         if self._experiment.log_likelihood is not None:
             protocol["likelihood_kind"] = self._experiment.likelihood_kind
             protocol["likelihood_note"] = self._experiment.likelihood_note
-            if self._reference.levels is not None:
+            protocol["likelihood_of"] = self._experiment.likelihood_of
+            if self._experiment.likelihood_of == "binarized":
+                protocol["independent_bernoulli"] = (
+                    f"mean grey of {self._reference.name} clipped to [.001, .999]"
+                )
+            elif self._reference.levels is not None:
                 protocol["independent_pixels"] = (
                     f"one categorical a pixel, counted on {self._reference.name}, "
                     f"{SMOOTHING} added to each count"

@@ -1,4 +1,4 @@
-"""A residual multilayer perceptron that is told the time, for points."""
+"""Multilayer perceptrons: plain, and a residual one that is told the time."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -61,3 +61,32 @@ class TimeMLP(nn.Module):
             name="out",
         )(nn.silu(h))
         return out.astype(jnp.float32)
+
+
+ACTIVATIONS = {
+    "linear": lambda x: x,
+    "tanh": nn.tanh,
+    "sigmoid": nn.sigmoid,
+    "relu": nn.relu,
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+}
+"""Names that a config may use."""
+
+
+class MLP(nn.Module):
+    """Dense layers of the given widths with an activation, and a last one without.
+
+    widths: of the hidden layers; empty for a single affine map.
+    """
+
+    widths: tuple[int, ...]
+    out_features: int
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch o"]:
+        """Any number of leading axes; parameters and arithmetic in float32."""
+        for i, width in enumerate(self.widths):
+            x = ACTIVATIONS[self.activation](nn.Dense(width, name=f"hidden{i}")(x))
+        return nn.Dense(self.out_features, name="out")(x)

@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 
 from genjax.evaluation.likelihood import (
     baseline_metrics,
+    independent_bernoulli_nll,
     independent_pixels_nll,
     level_counts,
     likelihood_metrics,
@@ -85,3 +86,13 @@ def test_uniform_levels_cost_log2_of_their_number():
     assert metrics["uniform_bits_per_dim"] == pytest.approx(math.log2(17))
     # Equal counts are uniform whatever is added to them.
     assert metrics["independent_pixels_nll_nats"] == pytest.approx(4 * math.log(17))
+
+
+def test_independent_bernoulli_by_hand():
+    """Two binary pixels: one always on in training (clipped), one on half the time."""
+    train, test = np.array([[0, 4], [2, 2]]), np.array([[1, 1], [2, 0]])
+    want = -(0.5 * math.log(0.999) + 0.5 * math.log(0.001)) - math.log(0.5)
+    assert independent_bernoulli_nll(train, test) == pytest.approx(want)
+    # a grey of one half is a fair coin
+    grey = np.array([[0, 4, 0]])
+    assert independent_bernoulli_nll(grey, grey) == pytest.approx(math.log(2))

@@ -1,0 +1,27 @@
+"""Names that a user may misspell: what was meant, in one sentence."""
+
+import difflib
+from collections.abc import Iterable
+
+from genjax.typing import UserError
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The words "; did you mean X?" for the most similar known name, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def one_of(field: str, value: str, names: Iterable[str]) -> None:
+    """Raises UserError, with the nearest name, unless value is one of names.
+
+    field: where the value stands in the config, like "sampler.name".
+    """
+    names = list(names)
+    if value in names:
+        return
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(
+        f"config.{field}={value!r} does not exist; {hint}known: {', '.join(names)}"
+    )

@@ -72,15 +72,17 @@ def independent_pixels_nll(
 
 
 def independent_bernoulli_nll(
-    train: Int[np.ndarray, "d l"], test: Int[np.ndarray, "d l"]
+    train: Int[np.ndarray, "d l"],
+    test: Int[np.ndarray, "d l"],
+    smoothing: float = SMOOTHING,
 ) -> float:
     """Nats a randomly binarised test image under one Bernoulli a pixel.
 
-    P(1) is the mean grey of the training split, clipped to [.001, .999]; the mean over
-    the binarisations of the test split is taken exactly.
+    P(1) = (sum of grey + smoothing) / (n + 2 smoothing), over the training split; the
+    mean over the binarisations of the test split is taken exactly.
     """
     grey = np.linspace(0.0, 1.0, train.shape[1])
-    mean = np.clip(train @ grey / train.sum(axis=1), 1e-3, 1.0 - 1e-3)
+    mean = (train @ grey + smoothing) / (train.sum(axis=1) + 2 * smoothing)
     ones = test @ grey / test.sum(axis=1)
     return -float(np.sum(ones * np.log(mean) + (1.0 - ones) * np.log1p(-mean)))
 

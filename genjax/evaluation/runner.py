@@ -235,7 +235,7 @@ class Evaluator(Generic[StateT]):
             protocol["likelihood_of"] = self._experiment.likelihood_of
             if self._experiment.likelihood_of == "binarized":
                 protocol["independent_bernoulli"] = (
-                    f"mean grey of {self._reference.name} clipped to [.001, .999]"
+                    f"mean grey of {self._reference.name}, {SMOOTHING} of each added"
                 )
             elif self._reference.levels is not None:
                 protocol["independent_pixels"] = (

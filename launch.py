@@ -1,4 +1,4 @@
-"""Trains, evaluates or samples one experiment, chosen by a config file.
+"""Trains, evaluates, samples or looks into an experiment, chosen by a config file.
 
 python launch.py --config=configs/ddpm_digits.py
 python launch.py --config=configs/ddpm_digits.py --mode=sample --num_samples=100
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         # Late: a mistake on the command line is answered before all this is loaded.
         from genjax import modes
 
-        modes.run(options, make_experiment)
+        modes.run(options, make_experiment, find_experiment)
     except UserError as error:
         return _say(error, EXIT_USER)
     except Stopped as place:

@@ -18,7 +18,7 @@ from genjax.choices import nearest
 from genjax.typing import Config, UserError
 
 Weights = Literal["ema", "raw"]
-MODES = ("train", "evaluate", "sample")
+MODES = ("train", "evaluate", "sample", "latents")
 SECTIONS = ("data", "model", "optim", "training", "sampler", "eval", "mesh")
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -39,13 +39,13 @@ MAX_SECONDS = flags.DEFINE_float(
     "max_seconds", None, "stop, save and exit with 75 after so long", lower_bound=0.0
 )
 STEP = flags.DEFINE_integer(
-    "step", None, "sample/evaluate: checkpoint to use; default the newest"
+    "step", None, "all but train: checkpoint to use; default the newest"
 )
 WEIGHTS = flags.DEFINE_enum(
     "weights",
     None,
     ["ema", "raw"],
-    "sample/evaluate: the moving average of the weights, or the weights themselves; "
+    "all but train: the moving average of the weights, or the weights themselves; "
     "default the average where there is one",
 )
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "sample: how many", lower_bound=1)
@@ -53,10 +53,22 @@ LABELS = flags.DEFINE_list(
     "labels", None, "sample: class numbers, repeated in turn, like 3 or 0,1,2"
 )
 SEED = flags.DEFINE_integer(
-    "seed", 0, "sample/evaluate: random seed", lower_bound=0, upper_bound=2**32 - 1
+    "seed", 0, "all but train: random seed", lower_bound=0, upper_bound=2**32 - 1
 )
 OUT = flags.DEFINE_string(
     "out", None, "sample: output folder; default <workdir>/generated"
+)
+NUM_IMAGES = flags.DEFINE_integer(
+    "num_images", 11, "latents: images in a row of its pictures", lower_bound=2
+)
+PAIRS = flags.DEFINE_string(
+    "pairs",
+    None,
+    'latents: test rows to interpolate between, like "3,17;5,8"; default the first of '
+    "two classes each",
+)
+BESIDE = flags.DEFINE_string(
+    "beside", None, "latents: run folder of another model, to show its codes as well"
 )
 COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "several processes, by hand: host:port of process 0"
@@ -84,6 +96,9 @@ class Options:
     labels: tuple[int, ...] | None = None
     seed: int = 0
     out: Path | None = None
+    num_images: int = 11
+    pairs: tuple[tuple[int, int], ...] | None = None
+    beside: Path | None = None
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
@@ -130,6 +145,9 @@ def parse(argv: Sequence[str]) -> Options:
         labels=_parse_labels(LABELS.value),
         seed=SEED.value,
         out=_absolute(OUT.value) if OUT.value else None,
+        num_images=NUM_IMAGES.value,
+        pairs=_parse_pairs(PAIRS.value),
+        beside=_absolute(BESIDE.value) if BESIDE.value else None,
         coordinator=COORDINATOR.value,
         num_processes=NUM_PROCESSES.value,
         process_id=PROCESS_ID.value,
@@ -223,6 +241,20 @@ def _parse_labels(labels: list[str] | None) -> tuple[int, ...] | None:
             f"--labels takes class numbers, like 3 or 0,1,2, not {','.join(labels)!r}"
         )
     return tuple(int(label) for label in labels)
+
+
+def _parse_pairs(pairs: str | None) -> tuple[tuple[int, int], ...] | None:
+    if not pairs:
+        return None
+    parsed = []
+    for pair in pairs.rstrip(";").split(";"):
+        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", pair)
+        if not match:
+            raise UserError(
+                f'--pairs takes pairs of test rows, like "3,17;5,8", not {pairs!r}'
+            )
+        parsed.append((int(match[1]), int(match[2])))
+    return tuple(parsed)
 
 
 def _split(location: str) -> tuple[str, str | None]:

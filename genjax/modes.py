@@ -1,17 +1,15 @@
-"""What the command line can do: train, evaluate, sample.
+"""What the command line can do: train, evaluate, sample, look at latents.
 
 Here an experiment, its data, the loop and the evaluation meet; each knows nothing of
 the others.
 """
 
 import contextlib
-import dataclasses
 import functools
 import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,20 +18,27 @@ from tqdm import tqdm
 
 from genjax.choices import nearest
 from genjax.commandline import Options
-from genjax.data import datasets
-from genjax.data.pipeline import TrainFeed, eval_batches, gather
-from genjax.data.split import Dataset, Split
+from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
-from genjax.experiment import Experiment, MakeExperiment
+from genjax.experiment import MakeExperiment
+from genjax.latents.mode import latents
+from genjax.run_setup import (
+    Setup,
+    examples_of,
+    load_trained,
+    open_checkpoints,
+    prepare,
+    restore,
+    test_batches,
+)
 from genjax.train import compile, distributed, grids, loop, metrics, summary
 from genjax.train import workdir as folder
-from genjax.train.checkpoint import Checkpointer
 from genjax.train.progress import Progress
-from genjax.train.sharding import batch_sharding, make_mesh, replicated
+from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
-from genjax.typing import Config, DataSpec, UserError
+from genjax.typing import DataSpec, UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
 PICTURE_STREAM, EVALUATION_STREAM = 2, 3
@@ -42,51 +47,27 @@ MAX_IN_GRID, MAX_IN_PICTURE = 64, 400  # images, during training and on request
 MAX_POINTS = 10_000
 
 
-def run(options: Options, make_experiment: MakeExperiment) -> None:
-    """Does what options.mode says, alone or together with other processes."""
+def run(
+    options: Options,
+    make_experiment: MakeExperiment,
+    find_experiment: Callable[[str], MakeExperiment],
+) -> None:
+    """Does what options.mode says, alone or together with other processes.
+
+    find_experiment: for the run of --beside, whose config names its own experiment.
+    """
     distributed.initialize(
         options.coordinator, options.num_processes, options.process_id
     )
     compile.use_persistent_cache()
     with StopRequest(options.max_seconds) as stop:
-        modes = {"train": train, "evaluate": evaluate, "sample": sample}
+        modes = {
+            "train": train,
+            "evaluate": evaluate,
+            "sample": sample,
+            "latents": functools.partial(latents, find_experiment=find_experiment),
+        }
         modes[options.mode](options, make_experiment, stop)
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """What every mode needs."""
-
-    options: Options
-    config: Config
-    dataset: Dataset
-    experiment: Experiment
-    compiled: compile.CompiledExperiment
-    stop: Callable[[], bool]  # asked of all processes together
-
-    @property
-    def workdir(self) -> Path:
-        """The run folder."""
-        return self.options.workdir
-
-
-def prepare(
-    options: Options, make_experiment: MakeExperiment, stop: Callable[[], bool]
-) -> Setup:
-    """Loads the data, makes the experiment and lays it out on the devices."""
-    config = options.config
-    mesh = make_mesh(config.mesh.fsdp)
-    dataset = datasets.load(**config.data)
-    experiment = make_experiment(config, dataset.spec)
-    compiled = compile.compile_experiment(experiment, mesh, gather=gather)
-    return Setup(
-        options,
-        config,
-        dataset,
-        experiment,
-        compiled,
-        lambda: distributed.any_process(stop()),
-    )
 
 
 # --mode=train
@@ -297,23 +278,6 @@ def make_evaluator(setup: Setup, *, seed: int) -> Evaluator:
     )
 
 
-def test_batches(setup: Setup) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The test split, or its first eval.limit examples: (batch, mask)."""
-    return eval_batches(
-        setup.dataset.eval,
-        batch_size=setup.config.eval.batch_size,
-        sharding=batch_sharding(setup.compiled.mesh),
-        limit=setup.config.eval.limit,
-    )
-
-
-def examples_of(split: Split, chunk: int = 4096) -> Iterator[np.ndarray]:
-    """All examples of a split in order, on the host."""
-    for start in range(0, len(split), chunk):
-        rows = np.arange(start, min(start + chunk, len(split)))
-        yield split.read(rows)["image"]
-
-
 # --mode=sample
 
 
@@ -362,61 +326,3 @@ def check_labels(labels: tuple[int, ...] | None, spec: DataSpec) -> None:
             f"--labels: {spec.name} has the classes 0 ... {spec.num_classes - 1}, "
             f"not {wrong[0]}"
         )
-
-
-# Checkpoints, for all modes
-
-
-def load_trained(
-    options: Options, make_experiment: MakeExperiment, stop: StopRequest
-) -> tuple[Setup, Any, int]:
-    """(setup, state, step) of a trained run. Raises UserError if there is none."""
-    folder_of_run = options.workdir / "checkpoints"
-    if not folder_of_run.is_dir():
-        raise UserError(
-            f"there is no trained run in {options.workdir}; train first, or name "
-            "another --workdir"
-        )
-    if not options.override_config:
-        folder.check_same_config(options.workdir, options.config.to_dict())
-    setup = prepare(options, make_experiment, stop)
-    with open_checkpoints(setup) as checkpointer:
-        restored = restore(setup, checkpointer, step=options.step)
-    if restored is None:
-        raise UserError(f"{folder_of_run} holds no checkpoint yet; train first")
-    return setup, *restored
-
-
-def open_checkpoints(setup: Setup) -> Checkpointer:
-    """The run's checkpoints, which carry what tells one run from another."""
-    training = setup.config.training
-    return Checkpointer(
-        setup.workdir / "checkpoints",
-        keep_last=training.keep_last,
-        keep_every=training.keep_every,
-        best_metric=training.keep_best_by,
-        meta={
-            "config_hash": folder.config_hash(setup.config.to_dict()),
-            "data": setup.dataset.fingerprint,
-        },
-    )
-
-
-def restore(
-    setup: Setup, checkpointer: Checkpointer, *, step: int | None
-) -> tuple[Any, int] | None:
-    """(state, step) of the newest intact checkpoint, or of `step`; None without one.
-
-    Raises UserError if it was trained on other data.
-    """
-    restored = checkpointer.restore(setup.compiled.abstract_state, step)
-    if restored is None:
-        return None
-    stored, given = restored.meta.get("data"), setup.dataset.fingerprint
-    if stored != given and not setup.options.override_config:
-        raise UserError(
-            f"the checkpoints in {setup.workdir} were trained on other data "
-            f"(fingerprint {stored}, here {given}); give the same data, another "
-            "--workdir, or --override_config"
-        )
-    return restored.state, restored.step

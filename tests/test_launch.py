@@ -229,6 +229,8 @@ MISTAKES = {
     "batch": (["--config=C", "--config.training.batch_size=10000000"], "batch"),
     "labels": (["--config=C", "--mode=sample", "--labels=a,b"], "--labels"),
     "nothing to sample": (["--config=C", "--mode=sample"], "train first"),
+    "pairs": (["--config=C", "--mode=latents", "--pairs=3;4"], "--pairs"),
+    "no codes": (["--config=C", "--mode=latents"], "train first"),
 }
 
 

@@ -13,6 +13,7 @@ LAYERS = {
     "choices": BASE,
     "nn": BASE,
     "distributions": BASE,
+    "moments": BASE,
     "bijectors": BASE,
     "models": BASE | {"nn"},
     "objectives": BASE | {"distributions"},
@@ -22,8 +23,12 @@ LAYERS = {
     "evaluation": BASE | {"experiment"},
     "commandline": BASE | {"choices"},
     # where they all meet
+    "run_setup": BASE | {"commandline", "experiment", "data", "train"},
+    "latents": BASE
+    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "modes": BASE
-    | {"choices", "commandline", "experiment", "data", "train", "evaluation"},
+    | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
+    | {"run_setup", "latents"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Bool, Int64
 
 from genjax.data.readahead import read_ahead
-from genjax.data.split import Split
+from genjax.data.split import Rows, Split
 from genjax.typing import Array, Batch, UserError
 
 # A split up to this size stays on every device: CIFAR-10 takes 150 MB. A device's
@@ -209,11 +209,15 @@ def eval_batches(
     batch_size: int,
     sharding: NamedSharding,
     limit: int | None = None,
+    rows: Rows | None = None,
 ) -> Iterator[tuple[dict[str, Array], Bool[Array, " b"]]]:
     """Every example once, in order: batches and masks of what counts in them.
 
     The last batch is filled up with row 0, masked out, so that no example is left out
-    and all batches have one shape. limit: only the first so many examples.
+    and all batches have one shape.
+
+    limit: only the first so many examples.
+    rows: only these rows, in this order, up to `limit` of them.
 
     Raises UserError where the batch does not divide by the devices, where the limit is
     not positive, or where an example cannot be decoded.
@@ -224,19 +228,21 @@ def eval_batches(
             f"{limit}; set eval.batch_size and eval.limit"
         )
     layout = _BatchLayout(sharding, batch_size)
-    num = len(split) if limit is None else min(limit, len(split))
-    return _masked_batches(split, layout, num)
+    if rows is None:
+        rows = np.arange(len(split))
+    return _masked_batches(split, layout, rows[:limit])
 
 
 def _masked_batches(
-    split: Split, layout: _BatchLayout, num: int
+    split: Split, layout: _BatchLayout, rows: Rows
 ) -> Iterator[tuple[dict[str, Array], Bool[Array, " b"]]]:
     def read(i: int) -> dict[str, np.ndarray]:
-        wanted = i * layout.batch_size + layout.positions
-        mask = wanted < num
-        return {**split.read(np.where(mask, wanted, 0)), "mask": mask}
+        positions = i * layout.batch_size + layout.positions
+        mask = positions < len(rows)
+        wanted = np.where(mask, rows[np.where(mask, positions, 0)], 0)
+        return {**split.read(wanted), "mask": mask}
 
-    ahead = read_ahead(read, 0, -(-num // layout.batch_size))
+    ahead = read_ahead(read, 0, -(-len(rows) // layout.batch_size))
     try:
         for local in ahead:
             batch = {k: layout.to_global(v, axis=0) for k, v in local.items()}

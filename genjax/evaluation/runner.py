@@ -108,7 +108,7 @@ class Evaluator(Generic[StateT]):
         Raises UserError if "ema" is asked of an experiment that keeps no average;
         Stopped when should_stop() is true.
         """
-        state, weights = self._choose(state, weights)
+        state, weights = choose_weights(self._experiment, state, weights)
         means, likelihood = self._test_metrics(state)
         metrics = likelihood | self._baselines() | self._sample_metrics(state)
         if clash := sorted(means.keys() & metrics.keys()):
@@ -119,19 +119,6 @@ class Evaluator(Generic[StateT]):
         return {"protocol": protocol, "metrics": metrics}
 
     # What is asked of the model.
-
-    def _choose(self, state: StateT, weights: Weights | None) -> tuple[StateT, Weights]:
-        raw_weights = self._experiment.raw_weights
-        if raw_weights is None:
-            if weights == "ema":
-                raise UserError(
-                    "this experiment keeps no moving average of its weights; evaluate "
-                    "with weights 'raw'"
-                )
-            return state, "raw"
-        if weights == "raw":
-            return raw_weights(state), "raw"
-        return state, "ema"
 
     def _test_metrics(self, state: StateT) -> tuple[dict[str, float], dict[str, float]]:
         """(means of `evaluate`, `likelihood_metrics`), in float64 on the host."""
@@ -274,6 +261,26 @@ class Evaluator(Generic[StateT]):
     @property
     def _frechet_name(self) -> str:
         return f"frechet_{self._kind}"
+
+
+def choose_weights(
+    experiment: Experiment[StateT], state: StateT, weights: Weights | None
+) -> tuple[StateT, Weights]:
+    """The state with the weights asked for, and which they are.
+
+    weights: None takes the moving average where there is one.
+    Raises UserError if "ema" is asked of an experiment that keeps no average.
+    """
+    if experiment.raw_weights is None:
+        if weights == "ema":
+            raise UserError(
+                "this experiment keeps no moving average of its weights; evaluate "
+                "with weights 'raw'"
+            )
+        return state, "raw"
+    if weights == "raw":
+        return experiment.raw_weights(state), "raw"
+    return state, "ema"
 
 
 def _rows(name: str, value: Array, kept: np.ndarray) -> np.ndarray:

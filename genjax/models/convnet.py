@@ -57,7 +57,7 @@ class Upsampler(nn.Module):
     """
 
     channels: tuple[int, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     num_res_blocks: int = 0
     activation: str = "relu"
 
@@ -105,7 +105,7 @@ class ConvDecoder(nn.Module):
     """Vector to image: a dense layer and an `Upsampler`, whose fields these are."""
 
     channels: tuple[int, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     num_res_blocks: int = 0
     activation: str = "relu"
 

@@ -51,11 +51,17 @@ def picture(
     return point_picture(samples, bounds_of(samples) if bounds is None else bounds)
 
 
-def image_grid(images: UInt8[np.ndarray, "n h w c"], num_levels: int) -> Picture:
-    """The images row by row in a near-square grid, small ones enlarged.
+def image_grid(
+    images: UInt8[np.ndarray, "n h w c"],
+    num_levels: int,
+    *,
+    columns: int | None = None,
+) -> Picture:
+    """The images row by row in a grid, small ones enlarged.
 
     images: c = 1 (grey) or 3, values 0 ... num_levels - 1, shown as 0 ... 255. Those
         whose longer side is below MIN_CELL grow by a whole factor.
+    columns: images in a row; None for a near-square grid.
     Raises ValueError if there is no image or c is another number.
     """
     count, height, width, channels = images.shape
@@ -68,7 +74,7 @@ def image_grid(images: UInt8[np.ndarray, "n h w c"], num_levels: int) -> Picture
     cells = levels.round().astype(np.uint8)[images]
     cells = cells.repeat(factor, axis=1).repeat(factor, axis=2)
     height, width = height * factor + PADDING, width * factor + PADDING
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     shape = (rows * height + PADDING, columns * width + PADDING, 3)
     grid = np.full(shape, BACKGROUND, np.uint8)

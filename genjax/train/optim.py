@@ -9,6 +9,7 @@ import optax
 
 from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
 
+Variables = Any  # a pytree of arrays (B, ...)
 LossFn = Callable[[Params, Batch, Key], tuple[Array, Metrics]]
 
 
@@ -67,6 +68,33 @@ def ema_update(
         ema_params,
         params,
     )
+
+
+def maximize(
+    objective: Callable[[Variables, Key], Array],
+    variables: Variables,
+    key: Key,
+    *,
+    learning_rate: float,
+    num_steps: int,
+) -> Variables:
+    """Variables that raise objective(variables, key) -> (B,), by Adam.
+
+    Each example has its own rows of the variables, so none affects another. The key of
+    the objective differs from step to step, and the learning rate falls to 0 by half a
+    cosine.
+    """
+    optimizer = make_optimizer(learning_rate=learning_rate, decay_steps=num_steps)
+
+    def step(carry: Any, key: Key) -> tuple[Any, None]:
+        variables, opt_state = carry
+        grads = jax.grad(lambda v: -objective(v, key).sum())(variables)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return (optax.apply_updates(variables, updates), opt_state), None
+
+    carry = variables, optimizer.init(variables)
+    (variables, _), _ = jax.lax.scan(step, carry, jax.random.split(key, num_steps))
+    return variables
 
 
 def mean_gradients(

@@ -126,6 +126,19 @@ def test_evaluation_covers_each_example_once(split, limit, covered):
     np.testing.assert_array_equal(np.concatenate(seen), np.arange(covered))
 
 
+@pytest.mark.parametrize(("limit", "covered"), [(None, 11), (10, 10)])
+def test_evaluation_of_some_rows_keeps_their_order_and_number(split, limit, covered):
+    wanted = np.arange(36, 3, -3)
+    seen = []
+    for batch, mask in eval_batches(
+        split, batch_size=8, sharding=_sharding(), limit=limit, rows=wanted
+    ):
+        index = np.asarray(batch["index"])
+        np.testing.assert_array_equal(batch["image"], split.read(index)["image"])
+        seen.append(index[np.asarray(mask)])
+    np.testing.assert_array_equal(np.concatenate(seen), wanted[:covered])
+
+
 def test_an_unreadable_example_stops_the_feed_each_time_it_is_asked_for(split):
     def read_examples(wanted):
         if 11 in wanted:

@@ -45,6 +45,13 @@ def test_grids_are_nearly_square(count, rows, columns):
     assert grid.shape == (rows * 34 + 2, columns * 34 + 2, 3)
 
 
+def test_a_grid_has_as_many_columns_as_it_is_told():
+    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
+    grid = image_grid(images, 256, columns=5)
+    assert grid.shape == (2 * 34 + 2, 5 * 34 + 2, 3)
+    np.testing.assert_array_equal(cell(grid, 1, 1, 32), images[6])
+
+
 @pytest.mark.parametrize("shape", [(0, 8, 8, 1), (2, 8, 8, 2)])
 def test_what_is_no_picture_is_refused(shape):
     with pytest.raises(ValueError, match=str(shape[-1])):

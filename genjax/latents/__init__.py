@@ -1,0 +1,1 @@
+"""--mode=latents: what a trained model's code looks like."""

@@ -1,0 +1,161 @@
+"""Pictures of a code: (view) -> {name: picture}."""
+
+import math
+
+import numpy as np
+
+from genjax.evaluation import latents as scores
+from genjax.evaluation import walks
+from genjax.evaluation.coder import Encoded
+from genjax.latents.view import View, decode_gaussian, draw
+from genjax.run_setup import Setup
+from genjax.train import grids
+from genjax.train.scatter import Panel, scatter
+
+DEFAULT_PAIRS = 5
+MAX_TRAVERSED = 16  # dimensions of the code
+MANIFOLD_SIDE = 20  # as in Kingma & Welling 2014
+MAX_POINTS = 5_000  # in a scatter plot
+
+Pictures = dict[str, grids.Picture]
+
+
+def reconstructions(view: View) -> Pictures:
+    """Rows: real, model, PCA of the same size. Columns: the classes in turn."""
+    shown = class_by_class(view.test.labels)[: view.setup.options.num_images]
+    real = view.test.images[shown]
+    rows, names = [real, view.again[shown]], "real, model"
+    if view.pca_of_code is not None:
+        codes = view.pca_of_code.encode(view.pixels(real), view.dim)
+        pixels = view.pca_of_code.decode(codes)
+        rows.append(view.images(pixels))
+        names += f", PCA of {view.dim} components"
+    return rows_picture(view, "reconstructions", rows, f"rows: {names}")
+
+
+def class_by_class(labels: np.ndarray) -> np.ndarray:
+    """All rows: the first of each class, then the second of each, and so on."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    nth = np.empty_like(order)
+    nth[order] = np.arange(len(labels)) - starts
+    return np.lexsort((labels, nth))
+
+
+def samples(view: View) -> Pictures:
+    """The model's samples or, for a model without, those of a fitted Gaussian."""
+    num = view.setup.options.num_images**2
+    if view.setup.experiment.sample is not None:
+        return rows_picture(
+            view, "samples", square(draw(view, num)), "samples of the model"
+        )
+    return rows_picture(
+        view,
+        "samples_gaussian",
+        square(decode_gaussian(view, num)),
+        "no sampler: codes drawn from a Gaussian fitted to the training codes",
+    )
+
+
+def interpolation(view: View) -> Pictures:
+    """A row a pair: the real image, the way between the codes, the real image."""
+    pairs = view.setup.options.pairs or default_pairs(view.test.labels)
+    t = np.linspace(0.0, 1.0, view.setup.options.num_images)
+    pictures: Pictures = {}
+    for name, walk in {"linear": walks.lerp, "spherical": walks.slerp}.items():
+        rows = []
+        for a, b in pairs:
+            way = view.coder.decode(walk(view.test.codes[a], view.test.codes[b], t))
+            real = view.test.images
+            rows.append(np.concatenate([real[[a]], way, real[[b]]]))
+        note = (
+            f"test rows {', '.join(f'{a} to {b}' for a, b in pairs)}; real at the ends"
+        )
+        pictures |= rows_picture(view, f"interpolation_{name}", rows, note)
+    return pictures
+
+
+def default_pairs(labels: np.ndarray) -> list[tuple[int, int]]:
+    """The first images of class 0 and 1, of 2 and 3, ..."""
+    rows = class_by_class(labels)[: 2 * DEFAULT_PAIRS].tolist()
+    return list(zip(rows[::2], rows[1::2], strict=False))
+
+
+def traversal(view: View) -> Pictures:
+    """A row a dimension of the code, from mean - 3 to mean + 3 standard deviations."""
+    dims = walks.widest(view.train.codes, MAX_TRAVERSED)
+    steps = view.setup.options.num_images
+    walk = walks.traversal(view.train.codes, dims, steps)
+    images = view.coder.decode(walk.reshape(-1, view.dim))
+    rows = list(images.reshape(len(dims), steps, *images.shape[1:]))
+    note = f"dimensions {', '.join(map(str, dims))}, the widest first; mean +- 3 std"
+    return rows_picture(view, "traversal", rows, note)
+
+
+def manifold(view: View) -> Pictures:
+    """The plane of a code of two numbers, decoded on a grid."""
+    if view.dim != 2:
+        return {}
+    if view.setup.experiment.sample is not None:
+        codes, note = None, "inverse normal CDF of a uniform grid"
+    else:
+        codes, note = view.train.codes, "percentiles of the training codes"
+    images = view.coder.decode(walks.manifold_grid(MANIFOLD_SIDE, codes))
+    return rows_picture(view, "manifold", square(images), note)
+
+
+PAINTERS = (reconstructions, samples, interpolation, traversal, manifold)
+
+
+def square(images: np.ndarray) -> list[np.ndarray]:
+    """Rows of as many images as there are rows."""
+    return np.split(images, math.isqrt(len(images)))
+
+
+def rows_picture(view: View, name: str, rows: list[np.ndarray], note: str) -> Pictures:
+    """{name: rows of images}, with a note for the protocol; nothing without rows."""
+    if not rows:
+        return {}
+    view.protocol["pictures"][name] = note
+    spec = view.setup.dataset.spec
+    grid = grids.image_grid(np.concatenate(rows), spec.num_levels, columns=len(rows[0]))
+    return {name: grid}
+
+
+# Codes by class
+
+
+def scatter_codes(view: View, beside: Panel | None) -> Pictures:
+    """Test codes by class, those of another run, and two components of the pixels."""
+    panels = [code_panel(view.setup, view.train, view.test)]
+    if beside is not None:
+        panels.append(beside)
+    if view.pca is not None:
+        points = view.pca.encode(view.pixels(view.test.images), 2)
+        panels.append(Panel("pixels", component_names("pixels"), points))
+    view.protocol["pictures"]["codes"] = ", ".join(panel.title for panel in panels)
+    panels = [panel._replace(points=panel.points[:MAX_POINTS]) for panel in panels]
+    labels, num_classes = view.test.labels, view.setup.dataset.spec.num_classes
+    return {"codes": scatter(panels, labels[:MAX_POINTS], num_classes)}
+
+
+def code_panel(setup: Setup, train: Encoded, test: Encoded) -> Panel:
+    """The test codes in the plane: as they are, or two principal components of them.
+
+    The components are those of the training codes. A code of one number is drawn with
+    the class above it.
+    """
+    title = f"{setup.config.experiment} ({setup.workdir.name})"
+    codes = test.codes
+    if codes.shape[1] == 1:
+        points = np.stack([codes[:, 0], test.labels.astype(codes.dtype)], axis=1)
+        return Panel(title, ("code", "class"), points)
+    if codes.shape[1] == 2 or len(train.codes) < 2:
+        return Panel(title, ("code 1", "code 2"), codes[:, :2])
+    points = scores.principal_components(train.codes, 2).encode(codes, 2)
+    return Panel(title, component_names("codes"), points)
+
+
+def component_names(what: str) -> tuple[str, str]:
+    """The axes' names."""
+    return (f"component 1 of the {what}", f"component 2 of the {what}")

@@ -1,0 +1,1 @@
+"""Objectives: what a step minimises, as pure functions of arrays."""

@@ -1,0 +1,137 @@
+"""p(image | z): pixels that are independent given the output of a decoder.
+
+Pixels x lie in [0, 1], level / (num_levels - 1). `out` holds what the decoder says of
+them, channel by channel, then the second parameter where there is one.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.distributions import (
+    bernoulli_log_prob,
+    discretized_logistic_log_prob,
+    discretized_normal_log_prob,
+    normal_log_prob,
+)
+from genjax.typing import Array, Key
+
+Pixels = Float[Array, "*#k b h w c"]
+Outputs = Float[Array, "*#k b h w o"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelLikelihood:
+    """One family of distributions over pixels, summed over an image.
+
+    spread: what `out` holds beside one number a channel, as in
+        `genjax.models.vae.PixelDecoder`.
+    log_prob(x, out) -> (*k, b) nats: what training maximises.
+    log_mass(x, out) -> (*k, b) nats of the discrete levels: what is reported.
+    mean(out) -> the expected pixels. draw(key, out) -> random pixels, both in [0, 1].
+    """
+
+    spread: Literal["none", "shared", "pixel"]
+    log_prob: Callable[[Pixels, Outputs], Array]
+    log_mass: Callable[[Pixels, Outputs], Array]
+    mean: Callable[[Outputs], Pixels]
+    draw: Callable[[Key, Outputs], Pixels]
+
+
+NAMES = ("bernoulli", "gaussian", "logistic")
+
+
+def family(name: str, num_levels: int) -> PixelLikelihood:
+    """The likelihood of that name, one of NAMES."""
+    if name == "bernoulli":
+        return bernoulli()
+    return {"gaussian": gaussian, "logistic": logistic}[name](num_levels)
+
+
+def bernoulli() -> PixelLikelihood:
+    """Binary pixels; out: logits."""
+
+    def log_mass(x: Pixels, out: Outputs) -> Array:
+        return _total(bernoulli_log_prob(x, out))
+
+    def draw(key: Key, out: Outputs) -> Array:
+        return jax.random.bernoulli(key, jax.nn.sigmoid(out)).astype(jnp.float32)
+
+    return PixelLikelihood(
+        spread="none",
+        log_prob=log_mass,
+        log_mass=log_mass,
+        mean=jax.nn.sigmoid,
+        draw=draw,
+    )
+
+
+def gaussian(num_levels: int) -> PixelLikelihood:
+    """N(mean, std^2); out: mean and log std, both on the scale of [0, 1].
+
+    log_prob is a density at the levels, which can grow without limit where pixels never
+    change; log_mass is the mass in the bin of a level, which is at most 1.
+    """
+
+    def log_density(x: Pixels, out: Outputs) -> Array:
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        return _total(normal_log_prob(x, mean, jnp.exp(log_std)))
+
+    def log_mass(x: Pixels, out: Outputs) -> Array:
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        mean, std = 2.0 * mean - 1.0, 2.0 * jnp.exp(log_std)
+        x, mean, std = jnp.broadcast_arrays(2.0 * x - 1.0, mean, std)
+        return _total(discretized_normal_log_prob(x, mean, std, num_levels=num_levels))
+
+    def draw(key: Key, out: Outputs) -> Array:
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        noise = jax.random.normal(key, mean.shape)
+        return jnp.clip(mean + jnp.exp(log_std) * noise, 0.0, 1.0)
+
+    return PixelLikelihood(
+        spread="shared",
+        log_prob=log_density,
+        log_mass=log_mass,
+        mean=lambda out: jnp.clip(jnp.split(out, 2, axis=-1)[0], 0.0, 1.0),
+        draw=draw,
+    )
+
+
+def logistic(num_levels: int) -> PixelLikelihood:
+    """A logistic distribution cut into levels; out: mean and log scale, for [-1, 1].
+
+    `genjax.distributions.discretized_logistic_log_prob`.
+    """
+
+    def log_mass(x: Pixels, out: Outputs) -> Array:
+        mean, log_scale = jnp.split(out, 2, axis=-1)
+        return _total(
+            discretized_logistic_log_prob(
+                2.0 * x - 1.0, mean, log_scale, num_levels=num_levels
+            )
+        )
+
+    def unit(x: Array) -> Array:
+        return (jnp.clip(x, -1.0, 1.0) + 1.0) / 2.0
+
+    def draw(key: Key, out: Outputs) -> Array:
+        mean, log_scale = jnp.split(out, 2, axis=-1)
+        noise = jax.random.logistic(key, mean.shape)
+        return unit(mean + jnp.exp(log_scale) * noise)
+
+    return PixelLikelihood(
+        spread="pixel",
+        log_prob=log_mass,
+        log_mass=log_mass,
+        mean=lambda out: unit(jnp.split(out, 2, axis=-1)[0]),
+        draw=draw,
+    )
+
+
+def _total(values: Array) -> Array:
+    """The sum over height, width and channels."""
+    return jnp.sum(values, axis=(-3, -2, -1))

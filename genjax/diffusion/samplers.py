@@ -77,6 +77,6 @@ def ddim(
 
 def _scan(step, x: Array, times: Array | np.ndarray, key: Key | None) -> Array:
     """Run step over (t, s, key of the step) for neighbouring times t > s."""
-    times = jnp.asarray(times, jnp.float32)
+    times = jnp.asarray(times, x.dtype)
     keys = None if key is None else jax.random.split(key, len(times) - 1)
     return jax.lax.scan(step, x, (times[:-1], times[1:], keys))[0]

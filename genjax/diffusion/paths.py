@@ -158,7 +158,7 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> GaussianPath:
 
 
 def edm(sigma_max: float = 80.0) -> GaussianPath:
-    """alpha = 1, sigma = sigma_max t: a step in t is EDM's step in sigma.
+    """EDM's path: alpha = 1, sigma = sigma_max t, so a step in t is one in sigma.
 
     Karras et al. 2022 (arXiv:2206.00364, eq. 4). Noise at t = 1 has the standard
     deviation sigma_max: start samplers there.

@@ -57,9 +57,7 @@ def test_the_sdes_of_song_et_al():
     np.testing.assert_allclose(rate, want, rtol=1e-3, atol=1e-4)
     path, ratio = PATHS["ve"], 5000.0
     rate = 2 * path.sigma(T) * path.sigma_dot(T)
-    np.testing.assert_allclose(
-        rate, 2e-4 * ratio ** (2 * T) * np.log(ratio), rtol=1e-3
-    )
+    np.testing.assert_allclose(rate, 2e-4 * ratio ** (2 * T) * np.log(ratio), rtol=1e-3)
 
 
 def test_ddpm_meets_its_table():

@@ -176,7 +176,7 @@ def integrate(
     dtype = jax.tree.leaves(state)[0].dtype
     start, end = jnp.asarray(start, dtype), jnp.asarray(end, dtype)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, y, _: slope(y, t)),
+        diffrax.ODETerm(lambda t, y, _: slope(y, jnp.asarray(t))),
         diffrax.Dopri5(),
         start,
         end,

@@ -57,9 +57,6 @@ from genjax.typing import (
     UserError,
 )
 
-# A logistic this narrow lies within one of 256 levels: PixelCNN++ (arXiv:1701.05517)
-MIN_LOG_SCALE = -7.0
-
 
 class State(NamedTuple):
     """Everything that a restart needs."""
@@ -121,8 +118,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         """The mean and log scale of each pixel, as `pixels.logistic` wants them."""
         out = decoder.apply({"params": params["decoder"]}, z)
         assert isinstance(out, jax.Array)
-        mean, log_scale = jnp.split(out, 2, axis=-1)
-        return jnp.concatenate([mean, jnp.maximum(log_scale, MIN_LOG_SCALE)], axis=-1)
+        return out
 
     def init(key: Key) -> State:
         encoder_key, code_key, decoder_key, book_key = jax.random.split(key, 4)

@@ -143,3 +143,15 @@ def edm(sigma_max: float = 80.0) -> GaussianPath:
     1 data of unit variance are sigma_max times weaker than the noise.
     """
     return GaussianPath(alpha=jnp.ones_like, sigma=lambda t: sigma_max * t)
+
+
+def of_logsnr(logsnr: Schedule) -> GaussianPath:
+    """The variance-preserving path with this log-SNR, alpha^2 = sigmoid(logsnr(t)).
+
+    Kingma et al. 2021 (arXiv:2107.00630, section 3.2), whose gamma is -logsnr. Where
+    logsnr(0) is finite, sigma(0) is not quite 0.
+    """
+    return GaussianPath(
+        alpha=lambda t: jnp.sqrt(jax.nn.sigmoid(logsnr(t))),
+        sigma=lambda t: jnp.sqrt(jax.nn.sigmoid(-logsnr(t))),
+    )

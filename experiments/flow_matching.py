@@ -8,8 +8,9 @@ t run the other way, from noise to data.
   (2) d x_t / dt = eps - x0
 
 The network is fitted to (2) at x_t, by the mean squared error over dimensions (Lipman
-et al., eq. 23), so it learns the mean velocity E[eps - x0 | x_t]. The ODE
-dx/dt = E[eps - x0 | x_t = x], run from noise at t = 1 back to t = 0, gives samples.
+et al., eq. 23 with sigma_min = 0), so it learns the mean velocity E[eps - x0 | x_t].
+The ODE dx/dt = E[eps - x0 | x_t = x], run from noise at t = 1 back to t = 0, gives
+samples.
 
 What may vary: how t is drawn (`draw_times`), and which eps meets which x0 (`couple`).
 """

@@ -165,10 +165,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        assert isinstance(params, Weights)  # optax says: any tree
         ema_params = ema_update(
             state.ema_params, params, step=state.step, decay=ema_decay
         )
-        metrics = parts | {
+        metrics = {
+            **parts,
             "loss": loss,
             "grad_norm": optax.tree.norm(grads),
             "gamma_min": params.gamma_min,

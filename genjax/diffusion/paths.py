@@ -34,6 +34,22 @@ class GaussianPath:
         """log(alpha^2 / sigma^2): infinite at t = 0, falling."""
         return 2.0 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
 
+    def time(self, logsnr: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        """The t in (0, 1] at which the log-SNR is so large, to rounding: bisection.
+
+        1 where the log-SNR at t = 1 is larger still.
+        """
+
+        def halve(_, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = bounds
+            middle = 0.5 * (low + high)
+            above = self.logsnr(middle) > logsnr  # less noise than asked for
+            return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+        # relative precision near 0 takes more halvings than the digits of a float
+        start = jnp.zeros_like(logsnr), jnp.ones_like(logsnr)
+        return jax.lax.fori_loop(0, 80, halve, start)[1]
+
     def alpha_dot(self, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
         """The derivative of alpha with respect to t."""
         return jax.jvp(self.alpha, (t,), (jnp.ones_like(t),))[1]
@@ -115,6 +131,41 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
     )
 
 
+def subvp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
+    """The sub-VP SDE (Song et al. 2021, arXiv:2011.13456, eq. 29): sigma = 1 - alpha^2.
+
+    alpha is that of `vp`; the variance is that of `vp` squared, so never larger.
+    """
+    alpha_bar = vp(beta_min, beta_max)
+    return GaussianPath(
+        alpha=alpha_bar.alpha, sigma=lambda t: jnp.square(alpha_bar.sigma(t))
+    )
+
+
+def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> GaussianPath:
+    """The variance-exploding SDE (Song et al. 2021, arXiv:2011.13456, eqs. 9 and 30).
+
+    sigma(t)^2 = sigma_min^2 ((sigma_max / sigma_min)^(2t) - 1), which is the SDE's own
+    variance from the data on. The paper and its code leave out the -1 and so have a
+    jump of sigma_min at t = 0. Noise at t = 1 has the standard deviation sigma(1), not
+    1: start samplers there.
+    """
+    growth = 2.0 * math.log(sigma_max / sigma_min)
+    return GaussianPath(
+        alpha=jnp.ones_like,
+        sigma=lambda t: sigma_min * jnp.sqrt(jnp.expm1(growth * t)),
+    )
+
+
+def edm(sigma_max: float = 80.0) -> GaussianPath:
+    """EDM's path: alpha = 1, sigma = sigma_max t, so a step in t is one in sigma.
+
+    Karras et al. 2022 (arXiv:2206.00364, eq. 4). Noise at t = 1 has the standard
+    deviation sigma_max: start samplers there.
+    """
+    return GaussianPath(alpha=jnp.ones_like, sigma=lambda t: sigma_max * t)
+
+
 def cosine() -> GaussianPath:
     """A quarter turn, alpha = cos(pi t / 2), sigma = sin(pi t / 2): all noise at t = 1.
 
@@ -122,7 +173,8 @@ def cosine() -> GaussianPath:
     Salimans & Ho 2022 (arXiv:2202.00512) use it.
     """
     return GaussianPath(
-        alpha=lambda t: jnp.cos(0.5 * math.pi * t),
+        # not cos(pi t / 2), which rounding makes negative at t = 1
+        alpha=lambda t: jnp.sin(0.5 * math.pi * (1.0 - t)),
         sigma=lambda t: jnp.sin(0.5 * math.pi * t),
     )
 

@@ -101,14 +101,23 @@ def gaussian(num_levels: int) -> PixelLikelihood:
     )
 
 
+# A logistic this narrow lies within one of 256 levels: PixelCNN++ (arXiv:1701.05517)
+MIN_LOG_SCALE = -7.0
+
+
 def logistic(num_levels: int) -> PixelLikelihood:
     """A logistic distribution cut into levels; out: mean and log scale, for [-1, 1].
 
-    `genjax.distributions.discretized_logistic_log_prob`.
+    `genjax.distributions.discretized_logistic_log_prob`. The log scale is at least
+    MIN_LOG_SCALE: where pixels never change it would fall for ever.
     """
 
-    def log_mass(x: Pixels, out: Outputs) -> Array:
+    def parameters(out: Outputs) -> tuple[Array, Array]:
         mean, log_scale = jnp.split(out, 2, axis=-1)
+        return mean, jnp.maximum(log_scale, MIN_LOG_SCALE)
+
+    def log_mass(x: Pixels, out: Outputs) -> Array:
+        mean, log_scale = parameters(out)
         return _total(
             discretized_logistic_log_prob(
                 2.0 * x - 1.0, mean, log_scale, num_levels=num_levels
@@ -119,7 +128,7 @@ def logistic(num_levels: int) -> PixelLikelihood:
         return (jnp.clip(x, -1.0, 1.0) + 1.0) / 2.0
 
     def draw(key: Key, out: Outputs) -> Array:
-        mean, log_scale = jnp.split(out, 2, axis=-1)
+        mean, log_scale = parameters(out)
         noise = jax.random.logistic(key, mean.shape)
         return unit(mean + jnp.exp(log_scale) * noise)
 
@@ -127,7 +136,7 @@ def logistic(num_levels: int) -> PixelLikelihood:
         spread="pixel",
         log_prob=log_mass,
         log_mass=log_mass,
-        mean=lambda out: unit(jnp.split(out, 2, axis=-1)[0]),
+        mean=lambda out: unit(parameters(out)[0]),
         draw=draw,
     )
 

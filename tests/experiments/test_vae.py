@@ -156,8 +156,10 @@ def test_binary_pixels_are_drawn_with_the_grey_as_probability():
     assert set(np.unique(shown[::2])) == {0, 16}
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "logistic"])
-@pytest.mark.parametrize("backbone", ["dense", "conv"])
+@pytest.mark.parametrize(
+    ("likelihood", "backbone"),
+    [("bernoulli", "dense"), ("gaussian", "dense"), ("logistic", "conv")],
+)
 def test_every_choice_samples_decodes_and_scores(likelihood, backbone):
     images = []
     for draw in (False, True):

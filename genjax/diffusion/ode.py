@@ -1,0 +1,235 @@
+"""The probability-flow ODE, solved in t: data to noise and back without chance.
+
+With eps = (x - alpha x0) / sigma and x0 = denoise(x, t)
+
+  (1) dx/dt = alpha'(t) x0 + sigma'(t) eps
+
+has the marginals of the path (Song et al. 2021, arXiv:2011.13456, eq. 13, written for
+any path). `multistep` solves the same flow in log-SNR.
+
+A step that ends at t = 0 is x = denoise(x, t) instead, one evaluation: sigma' may be
+infinite at 0, and no network is trained there.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax.diffusion.denoiser import Denoise, convert
+from genjax.diffusion.paths import GaussianPath
+from genjax.typing import Array, Key
+
+Times = Float[Array | np.ndarray, " n"]
+Slope = Callable[[Array, Array], Array]
+
+
+def velocity(denoise: Denoise, path: GaussianPath) -> Slope:
+    """dx/dt of (1) as a function of x and t > 0."""
+
+    def slope(x: Array, t: Array) -> Array:
+        x0 = denoise(x, t)
+        return convert(x0, x, t, path=path, source="x0", target="velocity")
+
+    return slope
+
+
+def euler(
+    denoise: Denoise, x: Float[Array, " b *d"], times: Times, *, path: GaussianPath
+) -> Float[Array, " b *d"]:
+    """The x at times[-1], from x at times[0], by Euler's method.
+
+    Order 1, one evaluation a step. The times may also rise, from above 0.
+    """
+    slope = velocity(denoise, path)
+
+    def step(xt: Array, t: Array, s: Array) -> Array:
+        return xt + (s - t) * slope(xt, t)
+
+    return _scan(step, denoise, x, times)
+
+
+def midpoint(
+    denoise: Denoise, x: Float[Array, " b *d"], times: Times, *, path: GaussianPath
+) -> Float[Array, " b *d"]:
+    """The x at times[-1], from x at times[0], by the midpoint method.
+
+    Order 2, two evaluations a step. The times may also rise, from above 0.
+    """
+    slope = velocity(denoise, path)
+
+    def step(xt: Array, t: Array, s: Array) -> Array:
+        middle = 0.5 * (t + s)
+        return xt + (s - t) * slope(xt + (middle - t) * slope(xt, t), middle)
+
+    return _scan(step, denoise, x, times)
+
+
+def heun(
+    denoise: Denoise,
+    x: Float[Array, " b *d"],
+    times: Times,
+    *,
+    path: GaussianPath,
+    key: Key | None = None,
+    churn: float = 0.0,
+    churn_range: tuple[float, float] = (0.0, math.inf),
+    churn_noise: float = 1.0,
+) -> Float[Array, " b *d"]:
+    """The x at times[-1], from x at times[0], by Heun's method, with EDM's churn.
+
+    Karras et al. 2022 (arXiv:2206.00364, algorithm 2): order 2, two evaluations a step.
+    On `paths.edm` it is theirs; on other paths sigma / alpha stands for their sigma.
+    churn noises x before a step, back to the time where sigma / alpha is 1 + churn /
+    (number of steps) times what it was, at most sqrt(2) times, and at most to t = 1.
+
+    churn: S_churn; 0 is deterministic and needs no key; then the times may also rise.
+    churn_range: S_tmin and S_tmax, the sigma / alpha between which x is noised.
+    churn_noise: S_noise, a factor of the noise.
+    Raises ValueError if churn > 0 comes without a key.
+    """
+    slope = velocity(denoise, path)
+
+    def step(xt: Array, t: Array, s: Array) -> Array:
+        return _heun_step(slope, xt, t, s)
+
+    if churn == 0.0:
+        return _scan(step, denoise, x, times)
+    if key is None:
+        raise ValueError(f"heun with churn={churn} draws noise: give a key")
+
+    times = jnp.asarray(times, x.dtype)
+    num_steps = len(times) - 1
+    factor = 1.0 + min(churn / num_steps, math.sqrt(2.0) - 1.0)
+    back, keep, std = _noised_back(path, times[:-1], factor, churn_range)
+
+    def noisy_step(xt: Array, now: tuple[Array, ...]) -> tuple[Array, None]:
+        t, s, keep, std, step_key = now
+        noise = jax.random.normal(step_key, xt.shape, xt.dtype)
+        xt = keep * xt + churn_noise * std * noise
+        return _step_or_denoise(step, denoise, xt, t, s), None
+
+    keys = jax.random.split(key, num_steps)
+    return jax.lax.scan(noisy_step, x, (back, times[1:], keep, std, keys))[0]
+
+
+def invert(
+    denoise: Denoise, x: Float[Array, " b *d"], times: Times, *, path: GaussianPath
+) -> Float[Array, " b *d"]:
+    """The noise at times[0] from which the flow leads to x: `heun`, upwards.
+
+    times: falling, as for sampling. A last time of 0 is left out: x is taken to lie at
+    the time before it, where there should be hardly any noise.
+    """
+    slope = velocity(denoise, path)
+    times = jnp.asarray(times, x.dtype)[::-1]
+
+    def step(xt: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
+        t, s = now
+        up = jax.lax.cond(
+            t > 0.0, lambda xt: _heun_step(slope, xt, t, s), lambda xt: xt, xt
+        )
+        return up, None
+
+    return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]
+
+
+def adaptive(
+    denoise: Denoise,
+    x: Float[Array, " b *d"],
+    *,
+    path: GaussianPath,
+    start: float | Array = 1.0,
+    end: float | Array = 1e-3,
+    tolerance: float = 1e-4,
+) -> tuple[Float[Array, " b *d"], Array]:
+    """(x at 0, evaluations used), with steps as long as the tolerance lets them be.
+
+    Solves (1) from x at start to end > 0 (`integrate`), then denoises once.
+    """
+    x, evaluations = integrate(
+        velocity(denoise, path), x, start, end, tolerance=tolerance
+    )
+    return denoise(x, jnp.asarray(end, x.dtype)), evaluations + 1
+
+
+def integrate(
+    slope: Callable[[Any, Array], Any],
+    state: Any,
+    start: float | Array,
+    end: float | Array,
+    *,
+    tolerance: float,
+) -> tuple[Any, Array]:
+    """(state at end, evaluations of slope) of d state / dt = slope(state, t).
+
+    Dormand & Prince's pair of orders 5 and 4, as in scipy's RK45, in one loop on the
+    device. A step, the same for the whole batch, is taken if the root mean square over
+    all numbers of error / (tolerance (1 + |state|)) is at most 1.
+    Fails when run if 10,000 steps do not suffice.
+    """
+    dtype = jax.tree.leaves(state)[0].dtype
+    start, end = jnp.asarray(start, dtype), jnp.asarray(end, dtype)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, _: slope(y, jnp.asarray(t))),
+        diffrax.Dopri5(),
+        start,
+        end,
+        dt0=0.01 * (end - start),
+        y0=state,
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        max_steps=10_000,
+    )
+    assert solution.ys is not None
+    last = jax.tree.map(lambda y: y[-1], solution.ys)
+    # six new stages a step, taken or not; the seventh is the first of the next
+    return last, 6 * jnp.asarray(solution.stats["num_steps"]) + 1
+
+
+def _heun_step(slope: Slope, xt: Array, t: Array, s: Array) -> Array:
+    first = slope(xt, t)
+    return xt + (s - t) * 0.5 * (first + slope(xt + (s - t) * first, s))
+
+
+def _noised_back(
+    path: GaussianPath, t: Array, factor: float, inside: tuple[float, float]
+) -> tuple[Array, Array, Array]:
+    """Times where sigma / alpha is `factor` times that at t, and how to get there.
+
+    x there is keep x_t + std noise. Outside the range of sigma / alpha it is x_t.
+    """
+    logsnr = path.logsnr(t)
+    level = jnp.exp(-0.5 * logsnr)
+    wanted = (level >= inside[0]) & (level <= inside[1])
+    back = path.time(logsnr - 2.0 * math.log(factor))
+    moved = wanted & (back > t)
+    back = jnp.where(moved, back, t)
+    keep = jnp.where(moved, path.alpha(back) / path.alpha(t), 1.0)
+    added = jnp.square(path.sigma(back)) - jnp.square(keep * path.sigma(t))
+    return back, keep, jnp.sqrt(jnp.maximum(added, 0.0))
+
+
+def _scan(
+    step: Callable[[Array, Array, Array], Array],
+    denoise: Denoise,
+    x: Array,
+    times: Array | np.ndarray,
+) -> Array:
+    """step(x, t, s) over neighbouring times t, s; denoise where s is 0."""
+    times = jnp.asarray(times, x.dtype)
+
+    def body(xt: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
+        return _step_or_denoise(step, denoise, xt, *now), None
+
+    return jax.lax.scan(body, x, (times[:-1], times[1:]))[0]
+
+
+def _step_or_denoise(step, denoise: Denoise, xt: Array, t: Array, s: Array) -> Array:
+    return jax.lax.cond(
+        s > 0.0, lambda xt: step(xt, t, s), lambda xt: denoise(xt, t), xt
+    )

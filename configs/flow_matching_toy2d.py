@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training.keep_best_by = placeholder(str)  # a metric; lower is better
 
     config.sampler = ConfigDict()
-    config.sampler.name = "heun"
+    config.sampler.name = "heun"  # any of genjax/diffusion/solvers.py
     config.sampler.num_steps = 20
     config.sampler.time_shift = 1.0
     config.sampler.guidance_scale = 1.0

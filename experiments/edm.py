@@ -20,7 +20,6 @@ t of this repository is sigma / sigma_max: 0 for data, 1 where sampling starts. 
 non-leaking augmentation of the paper's appendix F.2 is not here.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ from jax.core import Tracer
 from jaxtyping import Float
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, paths
+from genjax.diffusion import guidance, ode, paths
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath, per_example
 from genjax.experiment import Experiment
@@ -182,12 +181,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
             denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
         x = sampler.sigma_max * jax.random.normal(noise_key, (num, *spec.shape))
-        x = heun(
+        x = ode.heun(
             denoise,
             x,
             sampling_times,
+            path=path,
             key=churn_key,
-            sigma_max=sampler.sigma_max,
             churn=sampler.churn,
             churn_range=(sampler.churn_min, sampler.churn_max),
             churn_noise=sampler.churn_noise,
@@ -252,52 +251,6 @@ def rho_times(
     """
     strides = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps)
     return np.append(strides**rho / sigma_max, 0.0).astype(np.float32)
-
-
-def heun(
-    denoise: Denoise,
-    x: Float[Array, " b *d"],
-    times: Float[np.ndarray, " n"],
-    *,
-    key: Key,
-    sigma_max: float,
-    churn: float = 0.0,
-    churn_range: tuple[float, float] = (0.0, math.inf),
-    churn_noise: float = 1.0,
-) -> Float[Array, " b *d"]:
-    """Samples at times[-1] = 0, from x at times[0], by Heun's method on the EDM path.
-
-    Algorithm 2. Before a step whose sigma lies in churn_range, noise is added to raise
-    sigma by the factor 1 + min(churn / number of steps, sqrt(2) - 1); churn_noise is
-    its standard deviation (S_noise). churn = 0: the ODE, no noise. The step to 0 is one
-    of Euler's. 2 (n - 1) - 1 evaluations of denoise.
-    """
-    strength = min(churn / (len(times) - 1), math.sqrt(2.0) - 1.0)
-
-    def churned(xt: Array, t: Array, key: Key) -> tuple[Array, Array]:
-        sigma = sigma_max * t
-        inside = (sigma >= churn_range[0]) & (sigma <= churn_range[1])
-        factor = 1.0 + jnp.where(inside, strength, 0.0)
-        added = sigma * jnp.sqrt(jnp.square(factor) - 1.0)
-        eps = churn_noise * jax.random.normal(key, xt.shape, xt.dtype)
-        return xt + added * eps, factor * t
-
-    def step(xt: Array, now: tuple[Array, Array, Key]) -> tuple[Array, None]:
-        t, s, step_key = now
-        if churn > 0.0:
-            xt, t = churned(xt, t, step_key)
-        # dx/dt = sigma_max (x - D) / sigma: alpha is 1 and sigma is sigma_max t
-        first = (xt - denoise(xt, t)) / t
-        ahead = xt + (s - t) * first
-        second = (ahead - denoise(ahead, s)) / s
-        return xt + (s - t) * 0.5 * (first + second), None
-
-    t = jnp.asarray(times)
-    keys, last = jax.random.split(key, len(t) - 1), t[-2]
-    x, _ = jax.lax.scan(step, x, (t[:-2], t[1:-1], keys[:-1]))
-    if churn > 0.0:
-        x, last = churned(x, last, keys[-1])
-    return denoise(x, last)  # Euler's step to 0 ends there
 
 
 # --- what a user may get wrong --------------------------------------------------------

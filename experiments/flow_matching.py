@@ -15,7 +15,6 @@ samples.
 What may vary: how t is drawn (`draw_times`), and which eps meets which x0 (`couple`).
 """
 
-import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -26,8 +25,8 @@ from jax.core import Tracer
 from jaxtyping import Float, Int
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, paths, samplers
-from genjax.diffusion.denoiser import Denoise, as_denoiser, convert, quantity
+from genjax.diffusion import guidance, paths, solvers
+from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
 from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
@@ -167,12 +166,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     grid = jnp.linspace(1.0, 0.0, sampler.num_steps + 1)
     sampling_times = shift_times(grid, sampler.time_shift)
-    # on straight lines DDIM with eta = 0 is Euler's method for the ODE
-    solver = {"euler": samplers.ddim, "heun": heun}[sampler.name]
 
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Raises UserError for labels that the model does not know."""
-        label_key, noise_key = jax.random.split(key)
+        label_key, noise_key, solver_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
             label = jax.random.randint(label_key, (num,), 0, num_classes)
@@ -181,7 +178,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
             denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
         x = jax.random.normal(noise_key, (num, *spec.shape))
-        return to_data(solver(denoise, x, sampling_times, path=PATH))
+        x = solvers.sample_with(
+            sampler.name, denoise, x, sampling_times, path=PATH, key=solver_key
+        )
+        return to_data(x)
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         """loss_velocity: with independent eps and uniform t, however it was trained."""
@@ -257,31 +257,6 @@ def couple(
     return eps[jnp.zeros(num, columns.dtype).at[rows].set(columns)]
 
 
-def heun(
-    denoise: Denoise,
-    x: Float[Array, " b *d"],
-    times: Float[Array, " n"],
-    *,
-    path: paths.GaussianPath,
-) -> Float[Array, " b *d"]:
-    """Samples at times[-1] = 0, from x at times[0], by Heun's method for the ODE.
-
-    The step that ends at 0 is one of Euler's: the velocity is not told by x0 there.
-    2 (n - 1) - 1 evaluations of denoise.
-    """
-    velocity = functools.partial(convert, path=path, source="x0", target="velocity")
-
-    def step(xt: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
-        t, s = now
-        first = velocity(denoise(xt, t), xt, t)
-        ahead = xt + (s - t) * first
-        second = velocity(denoise(ahead, s), ahead, s)
-        return xt + (s - t) * 0.5 * (first + second), None
-
-    x, _ = jax.lax.scan(step, x, (times[:-2], times[1:-1]))
-    return samplers.ddim(denoise, x, times[-2:], path=path)
-
-
 # --- what a user may get wrong --------------------------------------------------------
 
 
@@ -296,7 +271,7 @@ def check(config: Config, spec: DataSpec) -> None:
         ["uniform", "logit_normal"],
     )
     one_of("method.coupling", method.coupling, ["independent", "optimal_transport"])
-    one_of("sampler.name", sampler.name, ["euler", "heun"])
+    one_of("sampler.name", sampler.name, solvers.NAMES)
     for name, value in [
         ("sampler.num_steps", sampler.num_steps),
         ("method.time_shift", method.time_shift),

@@ -188,15 +188,6 @@ def rectified_flow() -> GaussianPath:
     return GaussianPath(alpha=lambda t: 1.0 - t, sigma=lambda t: 1.0 * t)
 
 
-def edm(sigma_max: float = 80.0) -> GaussianPath:
-    """Nothing but added noise, alpha = 1, sigma = sigma_max t.
-
-    Karras et al. 2022 (arXiv:2206.00364, section 3), whose time is sigma itself; at t =
-    1 data of unit variance are sigma_max times weaker than the noise.
-    """
-    return GaussianPath(alpha=jnp.ones_like, sigma=lambda t: sigma_max * t)
-
-
 def of_logsnr(logsnr: Schedule) -> GaussianPath:
     """The variance-preserving path with this log-SNR, alpha^2 = sigmoid(logsnr(t)).
 

@@ -7,14 +7,13 @@ import pytest
 
 from configs import edm_cifar, edm_digits, edm_toy2d
 from experiments.edm import (
-    heun,
     make_experiment,
     precondition,
     preconditioned,
     rho_times,
 )
 from genjax.data import toy
-from genjax.diffusion import paths
+from genjax.diffusion import ode, paths
 from genjax.typing import DataSpec, UserError
 from tests.diffusion import gaussian
 
@@ -116,7 +115,7 @@ def run(num_steps, **options):
     start = 80.0 * jax.random.normal(KEY, (4000, 2))
     denoise = gaussian.exact_denoiser(PATH)
     times = rho_times(num_steps, 0.002, 80.0, 7.0)
-    return heun(denoise, start, times, key=KEY, sigma_max=80.0, **options)
+    return ode.heun(denoise, start, times, path=PATH, key=KEY, **options)
 
 
 def test_the_ode_carries_a_gaussian_to_its_quantiles():

@@ -186,3 +186,15 @@ def rectified_flow() -> GaussianPath:
     t run from noise to data, the other way round.
     """
     return GaussianPath(alpha=lambda t: 1.0 - t, sigma=lambda t: 1.0 * t)
+
+
+def of_logsnr(logsnr: Schedule) -> GaussianPath:
+    """The variance-preserving path with this log-SNR, alpha^2 = sigmoid(logsnr(t)).
+
+    Kingma et al. 2021 (arXiv:2107.00630, section 3.2), whose gamma is -logsnr. Where
+    logsnr(0) is finite, sigma(0) is not quite 0.
+    """
+    return GaussianPath(
+        alpha=lambda t: jnp.sqrt(jax.nn.sigmoid(logsnr(t))),
+        sigma=lambda t: jnp.sqrt(jax.nn.sigmoid(-logsnr(t))),
+    )

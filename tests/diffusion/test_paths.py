@@ -105,6 +105,25 @@ def test_diffused_data_have_the_moments_of_the_path():
     np.testing.assert_allclose(one_time, xt, rtol=1e-6)
 
 
+def test_edm_only_adds_noise():
+    """By hand: sigma runs to 80 in equal strides."""
+    path, t = paths.edm(), jnp.array([0.0, 0.25, 1.0])
+    np.testing.assert_array_equal(path.alpha(t), 1.0)
+    np.testing.assert_allclose(path.sigma(t), [0.0, 20.0, 80.0])
+    np.testing.assert_array_equal(path.alpha_dot(t), 0.0)
+    np.testing.assert_allclose(path.sigma_dot(t), 80.0)
+
+
+def test_path_of_a_log_snr():
+    """By hand: odds of 3 are alpha^2 = 3/4; and the log-SNR comes back."""
+    path = paths.of_logsnr(lambda t: np.log(3.0) * (1.0 - 2.0 * t))
+    np.testing.assert_allclose(path.alpha(jnp.zeros(())) ** 2, 0.75, rtol=1e-6)
+    np.testing.assert_allclose(path.sigma(jnp.ones(())) ** 2, 0.75, rtol=1e-6)
+    np.testing.assert_allclose(
+        path.logsnr(T), np.log(3.0) * (1.0 - 2.0 * T), rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("alpha_bar", [[0.9, 0.9], [1.0, 0.5], [0.5, 0.0]])
 def test_tables_that_do_not_fall_are_refused(alpha_bar):
     with pytest.raises(ValueError, match="must fall strictly"):

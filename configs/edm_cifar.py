@@ -1,0 +1,101 @@
+"""EDM on CIFAR-10 with the numbers of Karras et al. 2022 (arXiv:2206.00364, table 7).
+
+    python launch.py --config=configs/edm_cifar.py --workdir=runs/edm_cifar
+
+Hardware: 8 data-centre GPUs, two days. Published: FID 1.97 without labels, 1.79 with,
+18 steps of Heun (35 evaluations). Not theirs: this repository's U-Net stands in for
+DDPM++ (55.7 M parameters), the average of the weights is warmed up as
+genjax.train.optim does it, and mirror images take the place of non-leaking
+augmentation. Own figures: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config, or its "tiny" variant for tests."""
+    config = ConfigDict()
+    config.experiment = "edm"
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"
+    config.data.dir = placeholder(str)
+
+    config.model = ConfigDict()
+    config.model.backbone = "unet"
+    config.model.channels = 128
+    config.model.channel_multipliers = (2, 2, 2)
+    config.model.num_res_blocks = 4
+    config.model.attention_resolutions = (16,)
+    config.model.dropout = 0.13
+    config.model.num_classes = 0  # 10: class-conditional
+    config.model.dtype = "float32"
+
+    config.method = ConfigDict()
+    config.method.sigma_data = 0.5  # the standard deviation that the network sees
+    config.method.p_mean = -1.2  # of the logarithm of sigma in training
+    config.method.p_std = 1.2
+    config.method.flip = True
+    config.method.label_dropout = 0.1
+    config.method.point_scale = 1.0
+
+    config.optim = ConfigDict()
+    config.optim.learning_rate = 1e-3
+    config.optim.warmup_steps = 19_531  # 10 million images
+    config.optim.decay_steps = placeholder(int)
+    config.optim.clip = placeholder(float)
+    config.optim.ema_decay = 0.99929  # half-life: half a million images
+    config.optim.accumulation = 1
+
+    config.training = ConfigDict()
+    config.training.num_steps = 390_625  # 200 million images
+    config.training.batch_size = 512
+    config.training.log_every = 500
+    config.training.save_every = 10_000
+    config.training.sample_every = 10_000
+    config.training.eval_every = 50_000
+    config.training.steps_per_call = 10
+    config.training.keep_last = 2
+    config.training.keep_every = placeholder(int)
+    config.training.keep_best_by = placeholder(str)  # a metric; lower is better
+
+    config.sampler = ConfigDict()
+    config.sampler.num_steps = 18  # 2 num_steps - 1 evaluations of the network
+    config.sampler.sigma_min = 0.002
+    config.sampler.sigma_max = 80.0
+    config.sampler.rho = 7.0
+    config.sampler.churn = 0.0  # above 0: noise on the way (the paper's S_churn)
+    config.sampler.churn_min = 0.0  # S_tmin
+    config.sampler.churn_max = 1000.0  # S_tmax
+    config.sampler.churn_noise = 1.0  # S_noise
+    config.sampler.guidance_scale = 1.0
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 500
+    config.eval.num_samples = 50_000
+    config.eval.limit = placeholder(int)
+
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = 1
+
+    if variant == "tiny":
+        config.model.channels = 8
+        config.model.channel_multipliers = (1, 1)
+        config.model.num_res_blocks = 1
+        config.model.dropout = 0.0
+        config.training.num_steps = 4
+        config.training.batch_size = 8
+        config.training.log_every = 2
+        config.training.save_every = 2
+        config.training.sample_every = 4
+        config.training.eval_every = 4
+        config.training.steps_per_call = 2
+        config.sampler.num_steps = 4
+        config.eval.batch_size = 16
+        config.eval.num_samples = 16
+        config.eval.limit = 32
+    elif variant:
+        raise ValueError(f"there is no variant {variant!r} of this config; try 'tiny'")
+    return config

@@ -1,0 +1,321 @@
+"""Flow matching, or rectified flow: a network learns the velocity of straight lines.
+
+Lipman et al. 2023 (arXiv:2210.02747) and Liu et al. 2023 (arXiv:2209.03003). A datum x0
+and noise eps are joined by a line. Here t = 0 is data and t = 1 noise; both papers let
+t run the other way, from noise to data.
+
+  (1) x_t = (1 - t) x0 + t eps
+  (2) d x_t / dt = eps - x0
+
+The network is fitted to (2) at x_t, by the mean squared error over dimensions (Lipman
+et al., eq. 23 with sigma_min = 0), so it learns the mean velocity E[eps - x0 | x_t].
+The ODE dx/dt = E[eps - x0 | x_t = x], run from noise at t = 1 back to t = 0, gives
+samples.
+
+What may vary: how t is drawn (`draw_times`), and which eps meets which x0 (`couple`).
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+from jaxtyping import Float, Int
+
+from genjax.choices import one_of
+from genjax.diffusion import guidance, paths, solvers
+from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
+from genjax.experiment import Experiment
+from genjax.models.mlp import TimeMLP
+from genjax.models.unet import UNet
+from genjax.train.optim import ema_update, make_optimizer, mean_gradients
+from genjax.typing import (
+    Array,
+    Batch,
+    Config,
+    DataSpec,
+    Key,
+    Metrics,
+    Params,
+    UserError,
+)
+
+PATH = paths.rectified_flow()
+
+
+class State(NamedTuple):
+    """Everything that a restart needs."""
+
+    params: Params
+    ema_params: Params
+    opt_state: optax.OptState
+    step: Array
+
+
+def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
+    """Flow matching on images or points. Raises UserError for a wrong choice."""
+    check(config, spec)
+    method, sampler = config.method, config.sampler
+    is_image = spec.num_levels > 0
+
+    model = config.model.to_dict()
+    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    model["dtype"] = jnp.dtype(model["dtype"])
+    network = backbone(out_channels=spec.shape[-1], **model)
+    num_classes = config.model.num_classes
+
+    optim = config.optim.to_dict()
+    ema_decay, accumulation = optim.pop("ema_decay"), optim.pop("accumulation")
+    optimizer = make_optimizer(**optim)
+
+    # --- data and network -------------------------------------------------------------
+
+    def to_model(data: Array) -> Array:
+        """Pixels to [-1, 1]; points to about unit variance."""
+        if is_image:
+            return 2.0 * data.astype(jnp.float32) / (spec.num_levels - 1) - 1.0
+        return data / method.point_scale
+
+    def to_data(x: Array) -> Array:
+        if not is_image:
+            return x * method.point_scale
+        unit = (jnp.clip(x, -1.0, 1.0) + 1.0) / 2.0
+        return jnp.round(unit * (spec.num_levels - 1)).astype(jnp.uint8)
+
+    def predict(
+        params: Params, x: Array, t: Array, label: Array | None, dropout_key=None
+    ) -> Array:
+        """What the network says of x_t: an estimate of the velocity."""
+        train = dropout_key is not None
+        streams = {"dropout": dropout_key} if train else {}
+        out = network.apply({"params": params}, x, t, label, train=train, rngs=streams)
+        assert isinstance(out, jax.Array)
+        return out
+
+    def init(key: Key) -> State:
+        x, t = jnp.zeros((1, *spec.shape)), jnp.zeros(1)
+        label = jnp.zeros(1, jnp.int32) if num_classes else None
+        params = network.init(key, x, t, label)["params"]
+        return State(
+            params=params,
+            ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
+            opt_state=optimizer.init(params),
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    # --- training ---------------------------------------------------------------------
+
+    def velocity_error(
+        params: Params,
+        x0: Array,
+        eps: Array,
+        t: Array,
+        label: Array | None,
+        dropout_key=None,
+    ) -> Array:
+        """The loss of each example, (B,): a mean over its dimensions."""
+        target = quantity(x0, eps, t, path=PATH, name="velocity")  # (2)
+        xt = PATH.diffuse(x0, eps, t)  # (1)
+        error = jnp.square(target - predict(params, xt, t, label, dropout_key))
+        return jnp.mean(error, axis=tuple(range(1, error.ndim)))
+
+    time_options = {
+        "distribution": method.time_distribution,
+        "mean": method.time_mean,
+        "std": method.time_std,
+        "shift": method.time_shift,
+    }
+
+    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        flip_key, label_key, t_key, eps_key, dropout_key = jax.random.split(key, 5)
+        x0 = to_model(batch["image"])
+        if method.flip:
+            mirrored = jax.random.bernoulli(flip_key, 0.5, (len(x0), 1, 1, 1))
+            x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
+        eps = jax.random.normal(eps_key, x0.shape)
+        label = batch["label"] if num_classes else None
+        if method.coupling == "optimal_transport":
+            eps = couple(x0, eps, label)
+        if label is not None:  # now and then none: teaches the unconditional model too
+            hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
+            label = jnp.where(hidden, num_classes, label)
+        t = draw_times(t_key, len(x0), **time_options)
+        return velocity_error(params, x0, eps, t, label, dropout_key).mean(), {}
+
+    def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+        (loss, _), grads = mean_gradients(
+            loss_fn, state.params, batch, key, accumulation=accumulation
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = ema_update(
+            state.ema_params, params, step=state.step, decay=ema_decay
+        )
+        state = State(params, ema_params, opt_state, state.step + 1)
+        return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+    # --- what the model can do --------------------------------------------------------
+
+    def make_denoiser(params: Params, label: Array | None) -> Denoise:
+        """denoise(x, t) for these weights."""
+        return as_denoiser(
+            lambda x, t: predict(params, x, t, label), PATH, prediction="velocity"
+        )
+
+    grid = jnp.linspace(1.0, 0.0, sampler.num_steps + 1)
+    sampling_times = shift_times(grid, sampler.time_shift)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        """Raises UserError for labels that the model does not know."""
+        label_key, noise_key, solver_key = jax.random.split(key, 3)
+        check_labels(label, num, num_classes)
+        if num_classes and label is None:
+            label = jax.random.randint(label_key, (num,), 0, num_classes)
+        denoise = make_denoiser(state.ema_params, label)
+        if sampler.guidance_scale != 1.0:
+            null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
+            denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
+        x = jax.random.normal(noise_key, (num, *spec.shape))
+        x = solvers.sample_with(
+            sampler.name, denoise, x, sampling_times, path=PATH, key=solver_key
+        )
+        return to_data(x)
+
+    def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
+        """loss_velocity: with independent eps and uniform t, however it was trained."""
+        t_key, eps_key = jax.random.split(key)
+        x0, label = to_model(batch["image"]), batch["label"] if num_classes else None
+        eps, t = jax.random.normal(eps_key, x0.shape), draw_times(t_key, len(x0))
+        values = velocity_error(state.ema_params, x0, eps, t, label)
+        return {"loss_velocity": values}
+
+    return Experiment(
+        init=init,
+        train_step=train_step,
+        sample=sample,
+        evaluate=evaluate,
+        raw_weights=lambda state: state._replace(ema_params=state.params),
+    )
+
+
+# --- the method -----------------------------------------------------------------------
+
+
+def draw_times(
+    key: Key,
+    num: int,
+    *,
+    distribution: Literal["uniform", "logit_normal"] = "uniform",
+    mean: float = 0.0,
+    std: float = 1.0,
+    shift: float = 1.0,
+) -> Float[Array, " n"]:
+    """Times in (0, 1) for training, moved towards the noise if shift > 1.
+
+    "logit_normal": log(t / (1 - t)) ~ N(mean, std^2), so that the middle of the way is
+    seen most (Esser et al. 2024, arXiv:2403.03206, section 3.1; t = 0 is data there as
+    here). mean > 0 leans towards the noise.
+    """
+    if distribution == "uniform":
+        t = jax.random.uniform(key, (num,))
+    else:
+        t = jax.nn.sigmoid(mean + std * jax.random.normal(key, (num,)))
+    return shift_times(t, shift)
+
+
+def shift_times(t: Float[Array, " n"], shift: float) -> Float[Array, " n"]:
+    """The odds t / (1 - t) times shift: t becomes shift t / (1 + (shift - 1) t).
+
+    Esser et al. 2024 (arXiv:2403.03206, eq. 23), whose sqrt(m / n) is shift: larger
+    images need more noise to hide as much.
+    """
+    return shift * t / (1.0 + (shift - 1.0) * t)
+
+
+def couple(
+    x0: Float[Array, " b *d"],
+    eps: Float[Array, " b *d"],
+    label: Int[Array, " b"] | None = None,
+) -> Float[Array, " b *d"]:
+    """The rows of eps, so ordered that the sum of |x0_i - eps_i|^2 is the smallest.
+
+    Minibatch optimal transport (Tong et al. 2024, arXiv:2302.00482, algorithm 3), by
+    the exact assignment: lines cross less, so paths are straighter. Each x0 keeps its
+    place. Given labels, rows change places within a class only, so that noise is N(0,
+    I) for each class as it is when sampling. The time grows with the cube of the batch,
+    one small operation after another: 2 ms for 64 rows on a CPU core, 70 ms for 256.
+    """
+    num = len(x0)
+    # |x - e|^2 without the squares, which are the same for every order
+    cost = -x0.reshape(num, -1) @ eps.reshape(num, -1).T
+    if label is not None:
+        forbidden = num * jnp.max(jnp.abs(cost))  # more than any order within classes
+        cost = jnp.where(label[:, None] == label[None, :], cost, cost + forbidden)
+    rows, columns = optax.assignment.hungarian_algorithm(cost)
+    return eps[jnp.zeros(num, columns.dtype).at[rows].set(columns)]
+
+
+# --- what a user may get wrong --------------------------------------------------------
+
+
+def check(config: Config, spec: DataSpec) -> None:
+    """Raises UserError for the first choice that does not exist or does not fit."""
+    method, sampler = config.method, config.sampler
+    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
+    one_of(
+        "method.time_distribution",
+        method.time_distribution,
+        ["uniform", "logit_normal"],
+    )
+    one_of("method.coupling", method.coupling, ["independent", "optimal_transport"])
+    one_of("sampler.name", sampler.name, solvers.NAMES)
+    for name, value in [
+        ("sampler.num_steps", sampler.num_steps),
+        ("method.time_shift", method.time_shift),
+        ("sampler.time_shift", sampler.time_shift),
+        ("method.time_std", method.time_std),
+        ("method.point_scale", method.point_scale),
+    ]:
+        if not value > 0:
+            raise UserError(f"{name} must be more than 0, not {value}")
+    is_image, backbone = spec.num_levels > 0, config.model.backbone
+    if is_image != (backbone == "unet"):
+        fitting = "unet" if is_image else "mlp"
+        raise UserError(
+            f"{spec.name} has examples of shape {spec.shape}, for which "
+            f"model.backbone={backbone!r} is not made: choose {fitting!r}"
+        )
+    num_classes = config.model.num_classes
+    if num_classes not in (0, spec.num_classes):
+        raise UserError(
+            f"{spec.name} has {spec.num_classes} classes, not model.num_classes="
+            f"{num_classes}: give {spec.num_classes}, or 0 for no labels"
+        )
+    if num_classes == 0 and sampler.guidance_scale != 1.0:
+        raise UserError(
+            f"sampler.guidance_scale={sampler.guidance_scale} needs labels: set "
+            f"model.num_classes={spec.num_classes}, or guidance_scale=1.0"
+        )
+
+
+def check_labels(label: Array | None, num: int, num_classes: int) -> None:
+    """Raises UserError for labels that do not fit; values only where they are known."""
+    if label is None:
+        return
+    if num_classes == 0:
+        raise UserError(
+            "this model was trained without labels, so it cannot be given one: leave "
+            "label out, or train with model.num_classes > 0"
+        )
+    if label.shape != (num,):
+        raise UserError(f"label must have shape ({num},), not {label.shape}")
+    if isinstance(label, Tracer):
+        return
+    wrong = np.asarray(label)[(label < 0) | (label >= num_classes)]
+    if len(wrong):
+        raise UserError(
+            f"labels go from 0 to {num_classes - 1}, and {wrong[0]} does not lie there"
+        )

@@ -1,0 +1,108 @@
+"""The variational bound in continuous time (VDM: Kingma et al. 2021, arXiv:2107.00630).
+
+For a path of which even t = 0 has a little noise, finite log-SNR l(t) from l(0) down to
+l(1), -log p(x0) is bounded by the sum of
+
+  (1) prior      KL(q(x_1 | x0) || N(0, I))                          (section 3.5)
+  (2) diffusion  1/2 int_0^1 -l'(t) E |eps - eps_hat(x_t, t)|^2 dt     (section 5)
+  (3) decoder    -log p(x0 | x_{t=0})                                (section 3.5)
+
+where |eps - eps_hat|^2 = exp(l) |x0 - x0_hat|^2. By the substitution of l for t, (2)
+depends on l(0) and l(1) alone (section 5.1): the schedule between them only changes the
+variance of an estimate from random t.
+
+(3) for pixels: p(x0 | x) proportional to q(x | x0) over the levels (section 3.3); for
+points: the density N(x / alpha, (sigma / alpha)^2 I).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.diffusion.denoiser import Denoise
+from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.vlb import Bound
+from genjax.distributions import normal_kl, normal_log_prob
+from genjax.typing import Array, Key
+
+
+def continuous_bound(
+    denoise: Denoise,
+    x0: Float[Array, " b *d"],
+    t: Float[Array, " b"],
+    *,
+    path: GaussianPath,
+    num_levels: int,
+    key: Key,
+) -> Bound:
+    """The terms (1), (2), (3) for each example, in nats summed over dimensions.
+
+    x0: in [-1, 1] on num_levels values, or any points where num_levels is 0.
+    t: one time in [0, 1] an example: (2) is without bias if t is uniform. One
+        evaluation of denoise.
+    """
+    eps_key, decoder_key = jax.random.split(key)
+    xt = path.diffuse(x0, jax.random.normal(eps_key, x0.shape, x0.dtype), t)
+    logsnr, logsnr_dot = jax.jvp(path.logsnr, (t,), (jnp.ones_like(t),))
+    error = _sum(jnp.square(x0 - denoise(xt, t)))
+    return Bound(
+        prior=_prior(x0, path),
+        diffusion=-0.5 * logsnr_dot * jnp.exp(logsnr) * error,
+        decoder=_decoder(x0, path, num_levels, decoder_key),
+    )
+
+
+def antithetic_times(key: Key, num: int) -> Float[Array, " n"]:
+    """Uniform times in equal strides: (u + i / num) mod 1, with one u for all.
+
+    Each is uniform on [0, 1); together they cover it, so a mean over a batch varies
+    less: the low-discrepancy sampler of the paper's appendix.
+    """
+    return (jax.random.uniform(key) + jnp.arange(num) / num) % 1.0
+
+
+def levels_of(num_levels: int) -> Float[Array, " v"]:
+    """The values of a pixel, evenly from -1 to 1."""
+    return jnp.linspace(-1.0, 1.0, num_levels)
+
+
+def level_logits(
+    x: Float[Array, " b *d"],
+    t: Float[Array, " b"] | Float[Array, ""],
+    *,
+    path: GaussianPath,
+    num_levels: int,
+) -> Float[Array, " b *d v"]:
+    """The log of q(x_t | x0) for each level that a pixel may have, up to a constant."""
+    scale = per_example(1.0 / path.sigma(t), x)
+    shrunk = jnp.multiply.outer(path.alpha(t) / path.sigma(t), levels_of(num_levels))
+    if shrunk.ndim > 1:  # (B, v) as (B, 1, ..., 1, v)
+        shrunk = shrunk.reshape(len(x), *(1 for _ in x.shape[1:]), num_levels)
+    else:
+        shrunk = shrunk.reshape(*(1 for _ in x.shape), num_levels)
+    return -0.5 * jnp.square((scale * x)[..., None] - shrunk)
+
+
+def _prior(x0: Array, path: GaussianPath) -> Array:
+    """(1)."""
+    one = jnp.ones(())
+    alpha, sigma = path.alpha(one), path.sigma(one)
+    return _sum(normal_kl(alpha * x0, jnp.square(sigma), jnp.zeros(()), one))
+
+
+def _decoder(x0: Array, path: GaussianPath, num_levels: int, key: Key) -> Array:
+    """(3)."""
+    zero = jnp.zeros(())
+    x = path.diffuse(x0, jax.random.normal(key, x0.shape, x0.dtype), zero)
+    if num_levels == 0:
+        alpha, sigma = path.alpha(zero), path.sigma(zero)
+        return -_sum(normal_log_prob(x0, x / alpha, sigma / alpha))
+    logits = level_logits(x, zero, path=path, num_levels=num_levels)
+    level = jnp.round((x0 + 1.0) / 2.0 * (num_levels - 1)).astype(jnp.int32)
+    log_probs = jax.nn.log_softmax(logits)
+    return -_sum(jnp.take_along_axis(log_probs, level[..., None], axis=-1)[..., 0])
+
+
+def _sum(values: Array) -> Array:
+    """(B, ...) -> (B,)."""
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))

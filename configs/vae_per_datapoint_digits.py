@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/vae_per_datapoint_digits.py
 
-A model of independent pixels gets 106.3 nats.
+Measured: 89.8 nats (L_1000), one minute. A model of independent pixels gets 106.3.
 """
 
 from ml_collections import ConfigDict

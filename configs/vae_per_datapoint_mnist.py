@@ -3,7 +3,8 @@
     python launch.py --config=configs/vae_per_datapoint_mnist.py
 
 Compare with configs/vae_mnist.py, whose decoder this is: 60,000 x (50 + 50) numbers
-stand against the 217,300 weights of its encoder.
+stand against the 217,300 weights of its encoder. Measured after 30 epochs (9,000 steps,
+9 minutes on a busy core): 116 nats, far from converged. 100 epochs were not run.
 """
 
 from ml_collections import ConfigDict

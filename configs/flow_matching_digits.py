@@ -68,6 +68,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 128
     config.eval.num_samples = 1000
+    config.eval.likelihood = True
+    config.eval.likelihood_trace = "hutchinson"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.limit = placeholder(int)
 
     config.mesh = ConfigDict()

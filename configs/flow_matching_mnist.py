@@ -70,6 +70,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 128
     config.eval.num_samples = 1000
+    config.eval.likelihood = False  # minutes for each 1,000 images on a CPU
+    config.eval.likelihood_trace = "hutchinson"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.limit = placeholder(int)  # None: the whole test set
 
     config.mesh = ConfigDict()

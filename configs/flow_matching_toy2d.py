@@ -67,6 +67,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 1000
     config.eval.num_samples = 10_000
+    config.eval.likelihood = True
+    config.eval.likelihood_trace = "exact"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.limit = placeholder(int)
 
     config.mesh = ConfigDict()

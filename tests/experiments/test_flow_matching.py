@@ -211,6 +211,42 @@ def test_every_solver_carries_noise_to_a_gaussian(name):
     np.testing.assert_allclose(ends.std(axis=0), gaussian.STD[0], rtol=0.1)
 
 
+# --- likelihood -----------------------------------------------------------------------
+
+
+def test_density_of_a_constant_velocity_is_the_noise_moved():
+    """x at t = 1 is x0 + v, in the model's unit, and nothing is stretched."""
+    scale, velocity = 1.5, np.array([-2.0, 1.0])
+    experiment = build(method__point_scale=scale)
+    assert experiment.likelihood_kind == "estimate"
+    points = 0.7 * jax.random.normal(KEY, (5, 2))
+    state = constant(experiment, list(velocity))
+    got = jax.jit(experiment.log_likelihood)(state, {"image": points}, KEY)
+    want = norm.logpdf(np.asarray(points) / scale + velocity).sum(axis=1) - 2 * np.log(
+        scale
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_bound_of_pixels_counts_the_width_of_a_level():
+    """No velocity: pixels are standard normal, spread over 2 / 16 for each level."""
+    experiment = build(DIGITS, model__num_classes=0, sampler__guidance_scale=1.0)
+    assert experiment.likelihood_kind == "lower_bound"
+    assert "uniform dequantisation" in experiment.likelihood_note
+    image = np.random.default_rng(0).integers(0, 17, (64, 8, 8, 1))
+    batch = {"image": jnp.asarray(image, jnp.uint8)}
+    got = jax.jit(experiment.log_likelihood)(experiment.init(KEY), batch, KEY)
+    density = norm.logpdf(image / 8.0 - 1.0).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(
+        got.mean(), (density + 64 * np.log(1 / 8)).mean(), atol=0.3
+    )
+
+
+def test_likelihood_only_where_it_is_asked_for():
+    experiment = build(eval__likelihood=False)
+    assert experiment.log_likelihood is None and experiment.likelihood_kind is None
+
+
 # --- learning -------------------------------------------------------------------------
 
 
@@ -245,6 +281,16 @@ def test_learns_eight_gaussians():
     assert near.mean() > 0.6  # 0.13 untrained
     share = np.bincount(mode[near], minlength=8) / near.sum()
     assert share.min() > 0.06  # of 0.125
+
+
+def test_learned_density_is_near_the_true_one():
+    """Given the class, whose share of the mixture is 1/8; untrained it is 16 nats."""
+    experiment, state, _ = trained()
+    points, mode = RING.sample_with_mode(jax.random.key(1), 500)
+    batch = {"image": points, "label": mode}
+    value = jax.jit(experiment.log_likelihood)(state, batch, KEY).mean()
+    exact = RING.log_prob(points).mean() + np.log(8)
+    assert abs(value - exact) < 1.0
 
 
 def test_guidance_moves_samples_towards_the_class():

@@ -27,11 +27,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.core import Tracer
 from jaxtyping import Float
 
 from genjax.choices import one_of
 from genjax.diffusion import guidance, ode, paths
+from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath, per_example
 from genjax.experiment import Experiment
@@ -278,41 +278,9 @@ def check(config: Config, spec: DataSpec) -> None:
         )
     if sampler.churn < 0:
         raise UserError(f"sampler.churn must be 0 or more, not {sampler.churn}")
-    is_image, backbone = spec.num_levels > 0, config.model.backbone
-    if is_image != (backbone == "unet"):
-        fitting = "unet" if is_image else "mlp"
-        raise UserError(
-            f"{spec.name} has examples of shape {spec.shape}, for which "
-            f"model.backbone={backbone!r} is not made: choose {fitting!r}"
-        )
-    num_classes = config.model.num_classes
-    if num_classes not in (0, spec.num_classes):
-        raise UserError(
-            f"{spec.name} has {spec.num_classes} classes, not model.num_classes="
-            f"{num_classes}: give {spec.num_classes}, or 0 for no labels"
-        )
-    if num_classes == 0 and sampler.guidance_scale != 1.0:
-        raise UserError(
-            f"sampler.guidance_scale={sampler.guidance_scale} needs labels: set "
-            f"model.num_classes={spec.num_classes}, or guidance_scale=1.0"
-        )
-
-
-def check_labels(label: Array | None, num: int, num_classes: int) -> None:
-    """Raises UserError for labels that do not fit; values only where they are known."""
-    if label is None:
-        return
-    if num_classes == 0:
-        raise UserError(
-            "this model was trained without labels, so it cannot be given one: leave "
-            "label out, or train with model.num_classes > 0"
-        )
-    if label.shape != (num,):
-        raise UserError(f"label must have shape ({num},), not {label.shape}")
-    if isinstance(label, Tracer):
-        return
-    wrong = np.asarray(label)[(label < 0) | (label >= num_classes)]
-    if len(wrong):
-        raise UserError(
-            f"labels go from 0 to {num_classes - 1}, and {wrong[0]} does not lie there"
-        )
+    check_network(
+        spec,
+        backbone=config.model.backbone,
+        num_classes=config.model.num_classes,
+        guidance_scale=sampler.guidance_scale,
+    )

@@ -1,0 +1,57 @@
+"""What a model may be told beside the noisy example: checks before anything is traced.
+
+The networks are "unet", for images, and "mlp", for points; with num_classes > 0 they
+take labels, of which num_classes itself means "no class".
+"""
+
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Int
+
+from genjax.typing import Array, DataSpec, UserError
+
+
+def check_network(
+    spec: DataSpec, *, backbone: str, num_classes: int, guidance_scale: float
+) -> None:
+    """Raises UserError unless the network fits the data, and the guidance the network.
+
+    guidance_scale: of classifier-free guidance; 1.0 is none.
+    """
+    is_image = spec.num_levels > 0
+    if is_image != (backbone == "unet"):
+        fitting = "unet" if is_image else "mlp"
+        raise UserError(
+            f"{spec.name} has examples of shape {spec.shape}, for which "
+            f"model.backbone={backbone!r} is not made: choose {fitting!r}"
+        )
+    if num_classes not in (0, spec.num_classes):
+        raise UserError(
+            f"{spec.name} has {spec.num_classes} classes, not model.num_classes="
+            f"{num_classes}: give {spec.num_classes}, or 0 for no labels"
+        )
+    if num_classes == 0 and guidance_scale != 1.0:
+        raise UserError(
+            f"sampler.guidance_scale={guidance_scale} needs labels: set "
+            f"model.num_classes={spec.num_classes}, or guidance_scale=1.0"
+        )
+
+
+def check_labels(label: Int[Array, "..."] | None, num: int, num_classes: int) -> None:
+    """Raises UserError for labels that do not fit; values only where they are known."""
+    if label is None:
+        return
+    if num_classes == 0:
+        raise UserError(
+            "this model was trained without labels, so it cannot be given one: leave "
+            "label out, or train with model.num_classes > 0"
+        )
+    if label.shape != (num,):
+        raise UserError(f"label must have shape ({num},), not {label.shape}")
+    if isinstance(label, Tracer):
+        return
+    wrong = np.asarray(label)[(label < 0) | (label >= num_classes)]
+    if len(wrong):
+        raise UserError(
+            f"labels go from 0 to {num_classes - 1}, and {wrong[0]} does not lie there"
+        )

@@ -106,7 +106,10 @@ def test_many_devices_compute_what_one_does(law, fsdp):
     four, four_metrics = run_steps(law, law.compiled(4, fsdp), [1, 1])
     assert_close(one, four, law)
     for name, values in one_metrics.items():
-        np.testing.assert_allclose(values[0], four_metrics[name][0], rtol=2e-5)
+        # atol: a metric that is 0 but for rounding
+        np.testing.assert_allclose(
+            values[0], four_metrics[name][0], rtol=2e-5, atol=1e-6
+        )
 
 
 def assert_close(a, b, law):

@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/edm_toy2d.py --workdir=runs/edm_toy2d
 
-Hardware: 2 CPU cores, about a minute. Expect all 8 modes.
+Not yet run as a whole (its test trains the tiny network). Expect all 8 modes.
 """
 
 from ml_collections import ConfigDict

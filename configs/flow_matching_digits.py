@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/flow_matching_digits.py --workdir=runs/fm_digits
 
-Hardware: 2 CPU cores, about three minutes. Own figures: not yet measured.
+Not yet run as a whole.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/flow_matching_toy2d.py --workdir=runs/fm_toy2d
 
-Hardware: 2 CPU cores, about two minutes. Expect all 8 modes. For the independent
+Not yet run as a whole. Expect all 8 modes. For the independent
 coupling add --config.method.coupling=independent.
 """
 

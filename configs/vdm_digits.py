@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/vdm_digits.py --workdir=runs/vdm_digits
 
-Hardware: one busy CPU core, 7 minutes. Measured: a bound of 80.0 nats an image on the
+Hardware: one busy CPU core, 8 minutes. Measured: a bound of 80.0 nats an image on the
 test rows; a model of independent pixels gets 106.3.
 """
 

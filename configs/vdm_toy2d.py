@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/vdm_toy2d.py --workdir=runs/vdm_toy2d
 
-Hardware: 2 CPU cores, about a minute. The bound on the log-likelihood lies below the
+Not yet run as a whole. The bound on the log-likelihood lies below the
 exact mean, -0.31 nats.
 """
 

@@ -3,7 +3,7 @@
     python launch.py --config=configs/vqvae_mnist_fsq.py --workdir=runs/vqvae_mnist_fsq
 
 The networks, the number of codes and so the rate are those of configs/vqvae_mnist.py.
-Hardware: one CPU core, about 4 minutes when it is free. Measured after 1,000 steps,
+Hardware: one CPU core, 4 minutes for 1,000 steps on a busy one. Measured after these,
 with optim.decay_steps to match: bound 1.595 bits/dim, all 128 codes in use, perplexity
 101; vqvae_mnist without k-means start and restarts gets 1.614 there.
 """

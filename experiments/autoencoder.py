@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from genjax.choices import one_of
+from genjax.choices import images_only, one_of
 from genjax.evaluation.subspace import largest_principal_angle
 from genjax.experiment import Experiment
 from genjax.models.convnet import ConvDecoder, ConvEncoder
@@ -214,11 +214,7 @@ def check(config: Config, spec: DataSpec) -> None:
     one_of("model.kind", model.kind, FIELDS)
     one_of("model.activation", model.activation, ACTIVATIONS)
     one_of("model.output", model.output, OUTPUTS)
-    if spec.num_levels == 0:
-        raise UserError(
-            f"{spec.name} has points of shape {spec.shape}, and the autoencoder is "
-            "made for images: choose data of images, like digits or mnist"
-        )
+    images_only("the autoencoder", spec)
     if model.code_size < 1:
         raise UserError(
             f"model.code_size must be 1 or more numbers, not {model.code_size}"

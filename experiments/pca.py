@@ -16,6 +16,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from genjax.choices import images_only, no_labels
 from genjax.experiment import Experiment
 from genjax.moments import Moments, standard_moments, update
 from genjax.objectives import ppca
@@ -78,8 +79,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[Moments]:
 
     def sample(state: Moments, key: Key, num: int, label: Array | None = None) -> Array:
         """Raises UserError for a label: the model knows none."""
-        if label is not None:
-            raise UserError("PCA knows no labels, so it cannot be given one")
+        no_labels(label)
         z_key, eps_key = jax.random.split(key)
         model = fit(state)
         z = jax.random.normal(z_key, (num, num_components))
@@ -128,11 +128,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[Moments]:
 
 def check(num_components: int, num_pixels: int, spec: DataSpec) -> None:
     """Raises UserError for data without pixels and a number that is out of range."""
-    if spec.num_levels == 0:
-        raise UserError(
-            f"{spec.name} has points of shape {spec.shape}, and PCA is made for "
-            "images: choose data of images, like digits or mnist"
-        )
+    images_only("PCA", spec)
     if not 0 < num_components < num_pixels:
         raise UserError(
             f"model.num_components must lie in 1 ... {num_pixels - 1}, below the "

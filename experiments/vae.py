@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax.choices import one_of
+from genjax.choices import images_only, no_labels, one_of
 from genjax.distributions import standard_normal_kl
 from genjax.experiment import Experiment
 from genjax.models.vae import GaussianEncoder, PixelDecoder
@@ -111,19 +111,14 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             "beta": jnp.asarray(beta, jnp.float32),
         }
 
-    def log_weight(params: Params, x: Array, z: Array, mean: Array, logvar: Array):
-        """(2), (k, B), for z (k, B, D) and the mean and logvar of q."""
-        log_px = likelihood.log_prob(x[None], decode_from(params, z))
-        log_qz = elbo.log_normal(z, mean, logvar)
-        return log_px + elbo.log_standard_normal(z) - log_qz
-
     def iwae_loss(
         params: Params, x: Array, z_key: Key, step: Array
     ) -> tuple[Array, Metrics]:
         """(3), with its plain gradient."""
-        mean, logvar = encode_to(params, x)
-        z = elbo.reparameterize(z_key, mean, logvar, method.num_samples)
-        weights = log_weight(params, x, z, mean, logvar)
+        q = encode_to(params, x)
+        z = elbo.reparameterize(z_key, *q, method.num_samples)
+        log_px = likelihood.log_prob(x[None], decode_from(params, z))
+        weights = elbo.log_weights(log_px, z, *q)
         bound = elbo.importance_bound(weights).mean()
         return -bound, {"iwae_bound": bound, "elbo": weights.mean()}
 
@@ -131,15 +126,18 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         params: Params, x: Array, z_key: Key, step: Array
     ) -> tuple[Array, Metrics]:
         """(3), with the gradient (4) for the encoder."""
-        mean, logvar = encode_to(params, x)
-        z = elbo.reparameterize(z_key, mean, logvar, method.num_samples)
-        fixed = jax.lax.stop_gradient((mean, logvar))
-        surrogate = elbo.dreg_surrogate(
-            lambda z: log_weight(params, x, z, *fixed), z
-        ).mean()
-        weights = log_weight(params, x, z, *fixed)
+        q = encode_to(params, x)
+        z = elbo.reparameterize(z_key, *q, method.num_samples)
+        fixed = jax.lax.stop_gradient(q)
+
+        def log_weights(z: Array) -> Array:
+            log_px = likelihood.log_prob(x[None], decode_from(params, z))
+            return elbo.log_weights(log_px, z, *fixed)
+
+        weights = log_weights(z)  # XLA computes it once, here and in the surrogate
         bound = elbo.importance_bound(weights).mean()
-        return -surrogate, {"iwae_bound": bound, "elbo": weights.mean()}
+        metrics = {"iwae_bound": bound, "elbo": weights.mean()}
+        return -elbo.dreg_surrogate(log_weights, z).mean(), metrics
 
     objective = {"elbo": elbo_loss, "iwae": iwae_loss, "dreg": dreg_loss}
     objective = objective[method.objective]
@@ -157,8 +155,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- what the model can do --------------------------------------------------------
 
-    def sample(state: State, key: Key, num: int) -> Array:
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Images of z ~ N(0, I): the mean of p(x|z), or a draw of its pixels."""
+        no_labels(label)
         z_key, pixel_key = jax.random.split(key)
         out = decode_from(state.params, jax.random.normal(z_key, (num, latent_dim)))
         if config.sampler.draw_pixels:
@@ -179,14 +178,14 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         def log_weights(key: Key, num: int) -> Array:
             z = elbo.reparameterize(key, *q, num)
             log_px = log_px_of(x[None], decode_from(state.params, z))
-            return log_px + elbo.log_standard_normal(z) - elbo.log_normal(z, *q)
+            return elbo.log_weights(log_px, z, *q)
 
         return elbo.importance_log_likelihood(
             log_weights, key, num_samples=config.eval.importance_samples, chunk=50
         )
 
     def gaps(state: State, x: Array, key: Key) -> Metrics:
-        """What the encoder's answer loses, and what any Gaussian does (see below).
+        """What the encoder's answer loses, and what any diagonal Gaussian does.
 
         The posterior of each image is refined from the encoder's answer by gradient
         (semi-amortised); with log p(x) by importance samples of the refined one,
@@ -255,7 +254,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     def images(state: State, batch: Batch, key: Key) -> dict[str, Array]:
         """Each test image and its reconstruction, side by side."""
-        seen = to_data(to_model(batch["image"], key)) if binary else batch["image"]
+        seen = to_data(to_model(batch["image"], key))
         again = decode(state, encode(state, batch, key), key)
         pairs = jnp.stack([seen, again], axis=1)
         return {"reconstructions": pairs.reshape(-1, *spec.shape)}
@@ -279,15 +278,9 @@ def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     method = config.method
     one_of("model.backbone", config.model.backbone, ["dense", "conv"])
-    one_of(
-        "method.likelihood", method.likelihood, ["bernoulli", "gaussian", "logistic"]
-    )
+    one_of("method.likelihood", method.likelihood, pixels.NAMES)
     one_of("method.objective", method.objective, ["elbo", "iwae", "dreg"])
-    if spec.num_levels == 0:
-        raise UserError(
-            f"this VAE is of images, and {spec.name} has points of shape {spec.shape}: "
-            "choose an image data set, like digits or mnist"
-        )
+    images_only("the VAE", spec)
     if method.num_samples < 1 or config.eval.importance_samples < 1:
         raise UserError(
             "method.num_samples and eval.importance_samples must be at least 1, not "

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax.choices import one_of
+from genjax.choices import images_only, no_labels, one_of
 from genjax.distributions import normal_log_prob
 from genjax.experiment import Experiment
 from genjax.models.mlp import MLP
@@ -147,8 +147,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- what the model can do --------------------------------------------------------
 
-    def sample(state: State, key: Key, num: int) -> Array:
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Images of z2 ~ N(0, I): the mean of p(x|z1), or a draw of its pixels."""
+        no_labels(label)
         z2_key, z1_key, pixel_key = jax.random.split(key, 3)
         z2 = jax.random.normal(z2_key, (num, z2_dim))
         z1 = draw(z1_key, gaussian(state.params, "z1_of_z2", z2))
@@ -223,11 +224,7 @@ def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     one_of("method.likelihood", config.method.likelihood, ["bernoulli", "logistic"])
     one_of("method.objective", config.method.objective, ["elbo", "iwae"])
-    if spec.num_levels == 0:
-        raise UserError(
-            f"this VAE is of images, and {spec.name} has points of shape {spec.shape}: "
-            "choose an image data set, like digits or mnist"
-        )
+    images_only("the VAE", spec)
     if len(config.model.latent_dims) != 2:
         raise UserError(
             "model.latent_dims must be two numbers, of z1 and of z2, not "

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from genjax.choices import one_of
+from genjax.choices import images_only, no_labels, one_of
 from genjax.distributions import standard_normal_kl
 from genjax.experiment import Experiment
 from genjax.models.vae import PixelDecoder
@@ -186,8 +186,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             num_steps=config.eval.local_steps,
         )
 
-    def sample(state: State, key: Key, num: int) -> Array:
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Images of z ~ N(0, I): the mean of p(x|z), or a draw of its pixels."""
+        no_labels(label)
         z_key, pixel_key = jax.random.split(key)
         out = decode_from(state.params, jax.random.normal(z_key, (num, latent_dim)))
         if config.sampler.draw_pixels:
@@ -202,7 +203,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         def log_weights(key: Key, num: int) -> Array:
             z = elbo.reparameterize(key, q.mean, q.logvar, num)
             log_px = likelihood.log_mass(x[None], decode_from(state.params, z))
-            return log_px + elbo.log_standard_normal(z) - elbo.log_normal(z, *q)
+            return elbo.log_weights(log_px, z, *q)
 
         return elbo.importance_log_likelihood(
             log_weights, z_key, num_samples=config.eval.importance_samples, chunk=50
@@ -273,11 +274,7 @@ def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     one_of("model.backbone", config.model.backbone, ["dense", "conv"])
     one_of("method.likelihood", config.method.likelihood, pixels.NAMES)
-    if spec.num_levels == 0:
-        raise UserError(
-            f"this VAE is of images, and {spec.name} has points of shape {spec.shape}: "
-            "choose an image data set, like digits or mnist"
-        )
+    images_only("the VAE", spec)
     counts = {
         "method.num_samples": config.method.num_samples,
         "method.local_steps": config.method.local_steps,

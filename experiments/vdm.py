@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from genjax.choices import one_of
+from genjax.choices import no_labels, one_of
 from genjax.diffusion import paths, samplers
 from genjax.diffusion.continuous import (
     antithetic_times,
@@ -182,8 +182,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """By ancestral steps. Raises UserError for a label: the model knows none."""
-        if label is not None:
-            raise UserError("vdm learns no labels: leave label out")
+        no_labels(label)
         noise_key, chain_key = jax.random.split(key)
         path = path_of(state.ema_params)
         x = samplers.ancestral(

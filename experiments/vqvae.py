@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax.choices import one_of
+from genjax.choices import images_only, no_labels, one_of
 from genjax.distributions import standard_normal_kl
 from genjax.experiment import Experiment
 from genjax.models.convnet import Downsampler, Upsampler, map_size
@@ -269,11 +269,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Raises UserError for labels, which this model does not know."""
-        if label is not None:
-            raise UserError(
-                "this model is trained without labels, so it cannot be given one: "
-                "leave label out"
-            )
+        no_labels(label)
         code_key, pixel_key = jax.random.split(key)
         out = decode_map(state.params, draw_codes(state, code_key, num))
         noisy = config.sampler.pixels == "draw"
@@ -357,11 +353,7 @@ def check(config: Config, spec: DataSpec) -> None:
     one_of("method.bottleneck", method.bottleneck, ["vq", "fsq", "gaussian"])
     one_of("model.activation", config.model.activation, ACTIVATIONS)
     one_of("sampler.pixels", config.sampler.pixels, ["mean", "draw"])
-    if not spec.num_levels:
-        raise UserError(
-            f"{spec.name} has examples of shape {spec.shape}, and this model is made "
-            "for images: choose a data set of images"
-        )
+    images_only("the VQ-VAE", spec)
     if min(method.levels, default=0) < 3:
         raise UserError(
             f"method.levels must be numbers of 3 or more, not {method.levels}: try "

@@ -1,9 +1,9 @@
-"""Names that a user may misspell: what was meant, in one sentence."""
+"""What a user may get wrong in a config or a call, answered in one sentence."""
 
 import difflib
 from collections.abc import Iterable
 
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -25,3 +25,21 @@ def one_of(field: str, value: str, names: Iterable[str]) -> None:
     raise UserError(
         f"config.{field}={value!r} does not exist; {hint}known: {', '.join(names)}"
     )
+
+
+def images_only(model: str, spec: DataSpec) -> None:
+    """Raises UserError, which names the model, unless the data are images."""
+    if spec.num_levels == 0:
+        raise UserError(
+            f"{spec.name} has points of shape {spec.shape}, and {model} is made for "
+            "images: choose data of images, like digits or mnist"
+        )
+
+
+def no_labels(label: object) -> None:
+    """Raises UserError for a label: for samplers of models that learn none."""
+    if label is not None:
+        raise UserError(
+            "this model is trained without labels, so it cannot be given one: leave "
+            "label out"
+        )

@@ -50,7 +50,8 @@ def check_labels(label: Int[Array, "..."] | None, num: int, num_classes: int) ->
         raise UserError(f"label must have shape ({num},), not {label.shape}")
     if isinstance(label, Tracer):
         return
-    wrong = np.asarray(label)[(label < 0) | (label >= num_classes)]
+    values = np.asarray(label)
+    wrong = values[(values < 0) | (values >= num_classes)]
     if len(wrong):
         raise UserError(
             f"labels go from 0 to {num_classes - 1}, and {wrong[0]} does not lie there"

@@ -51,6 +51,16 @@ def log_standard_normal(z: Float[Array, "*k d"]) -> Float[Array, "*k"]:
     return -0.5 * jnp.sum(jnp.square(z) + math.log(2 * math.pi), axis=-1)
 
 
+def log_weights(
+    log_px: Float[Array, "k b"],
+    z: Float[Array, "k b d"],
+    mean: Float[Array, "b d"],
+    logvar: Float[Array, "b d"],
+) -> Float[Array, "k b"]:
+    """(2), for z drawn from N(mean, exp(logvar)) and log_px = log p(x|z)."""
+    return log_px + log_standard_normal(z) - log_normal(z, mean, logvar)
+
+
 def importance_bound(log_weights: Float[Array, "k b"]) -> Float[Array, " b"]:
     """(3) by one draw: log of the mean of k weights."""
     return logsumexp(log_weights, axis=0) - math.log(len(log_weights))

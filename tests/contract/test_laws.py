@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from genjax.train.checkpoint import Checkpointer
+from genjax.typing import UserError
 from tests.contract.cases import ROOT, Case, all_experiments, bundled_configs, case
 
 CONFIGS = bundled_configs()
@@ -155,6 +156,18 @@ def test_samples_look_like_data(law):
         assert int(images.max()) < spec.num_levels
     other = sample(state, jax.random.key(8), 3)
     assert not np.array_equal(images, other), "the key decides"
+
+
+def test_a_label_is_taken_or_refused_in_a_sentence(law):
+    """As `--mode=sample --labels=0,0` gives it."""
+    if law.experiment.sample is None:
+        pytest.skip("no sampler")
+    state = jax.eval_shape(law.experiment.init, KEY)
+    labels = jnp.zeros(2, jnp.int32)
+    try:
+        jax.eval_shape(lambda s: law.experiment.sample(s, KEY, 2, labels), state)
+    except UserError as error:
+        assert "without labels" in str(error)
 
 
 @pytest.mark.parametrize("field", ["log_likelihood", "evaluate"])

@@ -149,7 +149,7 @@ def test_points_have_no_pixels():
 
 def test_labels_are_not_known():
     experiment = build()
-    with pytest.raises(UserError, match="knows no labels"):
+    with pytest.raises(UserError, match="without labels"):
         experiment.sample(experiment.init(KEY), KEY, 2, jnp.zeros(2, jnp.int32))
 
 

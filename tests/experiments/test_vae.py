@@ -241,5 +241,5 @@ def test_points_are_refused():
         num_eval=4,
         num_classes=2,
     )
-    with pytest.raises(UserError, match="of images, and moons has points"):
+    with pytest.raises(UserError, match="the VAE is made for images"):
         build(spec=points)

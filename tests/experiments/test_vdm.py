@@ -158,7 +158,7 @@ def test_both_ends_are_learned_and_reported():
 def test_labels_are_refused():
     experiment = build()
     state = jax.eval_shape(experiment.init, KEY)
-    with pytest.raises(UserError, match="vdm learns no labels"):
+    with pytest.raises(UserError, match="without labels"):
         experiment.sample(state, KEY, 2, jnp.zeros(2, jnp.int32))
 
 

@@ -51,8 +51,7 @@ class Linear:
         reconstruction = z @ w + center[None, None]
         std = jnp.full((), np.sqrt(self.noise), jnp.float32)
         log_px = normal_log_prob(x[None], reconstruction, std).sum(axis=-1)
-        prior = elbo.log_standard_normal(z)
-        return log_px + prior - elbo.log_normal(z, mean, logvar)
+        return elbo.log_weights(log_px, z, mean, logvar)
 
     def exact(self, x):
         covariance = self.w @ self.w.T + self.noise * np.eye(len(self.mean))

@@ -50,7 +50,15 @@ WEIGHTS = flags.DEFINE_enum(
 )
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "sample: how many", lower_bound=1)
 LABELS = flags.DEFINE_list(
-    "labels", None, "sample: class numbers, repeated in turn, like 3 or 0,1,2"
+    "labels",
+    None,
+    "sample, evaluate: class numbers, repeated in turn, like 3 or 0,1,2",
+)
+EXTRACTOR = flags.DEFINE_string(
+    "extractor",
+    None,
+    "evaluate: a network in whose features samples are compared as well, and which "
+    "reads the labels of samples: mnist_lenet512_v1",
 )
 SEED = flags.DEFINE_integer(
     "seed", 0, "all but train: random seed", lower_bound=0, upper_bound=2**32 - 1
@@ -94,6 +102,7 @@ class Options:
     weights: Weights | None = None
     num_samples: int = 64
     labels: tuple[int, ...] | None = None
+    extractor: str | None = None
     seed: int = 0
     out: Path | None = None
     num_images: int = 11
@@ -143,6 +152,7 @@ def parse(argv: Sequence[str]) -> Options:
         weights=cast(Weights | None, WEIGHTS.value),  # DEFINE_enum holds it
         num_samples=NUM_SAMPLES.value,
         labels=_parse_labels(LABELS.value),
+        extractor=EXTRACTOR.value,
         seed=SEED.value,
         out=_absolute(OUT.value) if OUT.value else None,
         num_images=NUM_IMAGES.value,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from genjax.choices import nearest
 from genjax.commandline import Options
 from genjax.data.pipeline import TrainFeed
+from genjax.evaluation import extractors
 from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
@@ -247,6 +248,7 @@ def evaluate(
     With --weights=raw or another --seed the file is <step>_raw.json, <step>_seed1.json.
     """
     setup, state, step = load_trained(options, make_experiment, stop)
+    check_labels(options.labels, setup.dataset.spec)
     result = make_evaluator(setup, seed=options.seed)(state, weights=options.weights)
     if distributed.is_first():
         suffix = "_raw" if options.weights == "raw" else ""
@@ -258,7 +260,10 @@ def evaluate(
 
 def make_evaluator(setup: Setup, *, seed: int) -> Evaluator:
     """The evaluation that config.eval describes, of all that the model can do."""
-    config, dataset = setup.config, setup.dataset
+    config, dataset, options = setup.config, setup.dataset, setup.options
+    extractor = None
+    if options.extractor is not None:
+        extractor = extractors.load(options.extractor, dataset.spec)
     return Evaluator(
         setup.experiment,
         spec=dataset.spec,
@@ -267,12 +272,15 @@ def make_evaluator(setup: Setup, *, seed: int) -> Evaluator:
             examples_of(dataset.train),
             name=dataset.train.name,
             spec=dataset.spec,
+            extractor=extractor,
             should_stop=setup.stop,
         ),
         key=jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM),
         seed=seed,
         num_samples=config.eval.num_samples,
         sample_chunk=config.eval.batch_size,
+        labels=None if options.labels is None else np.array(options.labels, np.int32),
+        extractor=extractor,
         mesh=setup.compiled.mesh,
         should_stop=setup.stop,
     )

@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.evaluation.energy import energy_distance
-from genjax.evaluation.frechet import frechet_distance
+from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.frechet import Moments, frechet_distance
 from genjax.evaluation.likelihood import (
     SMOOTHING,
     baseline_metrics,
@@ -23,6 +24,7 @@ from genjax.evaluation.likelihood import (
 )
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import MAX_DIMS, Summary, summarize
+from genjax.evaluation.wasserstein import MAX_POINTS, wasserstein2
 from genjax.experiment import Experiment, StateT
 from genjax.typing import Array, Batch, DataSpec, Key, Stopped, UserError
 
@@ -38,9 +40,11 @@ class Evaluator(Generic[StateT]):
     - `likelihood_metrics` of `experiment.log_likelihood`, with `baseline_metrics`;
     - of the samples, for images: frechet_pixels, in raw pixels scaled to [0, 1], to the
       reference split (it is no FID). For points: frechet_points, to the reference
-      split, and energy_distance, to the test split.
+      split, and energy_distance and wasserstein2, to the test split.
+    - with an extractor: frechet_<its name>, and where labels were asked for
+      label_agreement, the share of the samples that it reads as asked.
     - frechet_*_floor: the test split in the place of the samples; and
-      energy_distance_floor: as many rows of the reference split.
+      energy_distance_floor, wasserstein2_floor: as many rows of the reference split.
 
     Metrics are Python floats. One that is not finite stays as it is, so json writes NaN
     or Infinity, and the protocol's "not_finite" names it. What cannot be had is named
@@ -59,6 +63,7 @@ class Evaluator(Generic[StateT]):
         num_samples: int,
         sample_chunk: int,
         labels: np.ndarray | None = None,
+        extractor: Extractor | None = None,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ):
@@ -66,7 +71,8 @@ class Evaluator(Generic[StateT]):
 
         batches: opens the test set anew: (batch, mask (B,) bool), padded to one size;
             the same rows at every call.
-        reference: the training split, from `summarize`; every process has it whole.
+        reference: the training split, from `summarize` with the same extractor; every
+            process has it whole.
         key: all draws come from it; `seed` is only written into the protocol.
         num_samples: 0 draws none.
         labels: for class-conditional samples, see `generate`.
@@ -93,6 +99,7 @@ class Evaluator(Generic[StateT]):
         self._num_samples = num_samples
         self._sample_chunk = sample_chunk
         self._labels = labels
+        self._extractor = extractor
         self._should_stop = should_stop
         whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         # Replicated results: under several processes no other array can be fetched.
@@ -162,29 +169,60 @@ class Evaluator(Generic[StateT]):
             labels=self._labels,
             should_stop=self._should_stop,
         )
-        samples = summarize(chunks, name="samples", spec=self._spec)
-        metrics = {}
-        if samples.moments is not None:
-            metrics[self._frechet_name] = _frechet(self._reference, samples)
+        samples = summarize(
+            chunks, name="samples", spec=self._spec, extractor=self._extractor
+        )
+        metrics = self._frechet_distances(samples)
+        if samples.predicted is not None and self._labels is not None:
+            asked = np.resize(self._labels, samples.count)
+            metrics["label_agreement"] = float(np.mean(samples.predicted == asked))
         if samples.points is not None:
-            metrics["energy_distance"] = _energy(samples.points, self._test)
+            metrics |= self._point_distances(samples.points, "")
         return metrics | self._floors
+
+    def _frechet_distances(self, examples: Summary) -> dict[str, float]:
+        """From the reference split, in pixels or points and in features."""
+        distances = {}
+        if self._reference.moments and examples.moments:
+            distances[self._frechet_name] = _frechet(
+                self._reference.moments, examples.moments
+            )
+        if self._extractor and self._reference.features and examples.features:
+            distances[f"frechet_{self._extractor.name}"] = _frechet(
+                self._reference.features, examples.features
+            )
+        return distances
+
+    def _point_distances(self, points: np.ndarray, suffix: str) -> dict[str, float]:
+        """From the test split; the matching takes of both the first that it can."""
+        test = self._test.points
+        assert test is not None
+        num = min(len(points), len(test), MAX_POINTS)
+        return {
+            f"energy_distance{suffix}": energy_distance(points, test),
+            f"wasserstein2{suffix}": wasserstein2(points[:num], test[:num]),
+        }
 
     # What does not depend on the model, and is computed once.
 
     @functools.cached_property
     def _test(self) -> Summary:
-        return summarize(self._test_images(), name="test", spec=self._spec)
+        return summarize(
+            self._test_images(),
+            name="test",
+            spec=self._spec,
+            extractor=self._extractor,
+        )
 
     @functools.cached_property
     def _floors(self) -> dict[str, float]:
         floors = {}
-        if self._test.moments is not None and self._test.count > 1:
-            name = f"{self._frechet_name}_floor"
-            floors[name] = _frechet(self._reference, self._test)
+        if self._test.count > 1:
+            distances = self._frechet_distances(self._test)
+            floors = {f"{name}_floor": d for name, d in distances.items()}
         if self._reference.points is not None:
             rows = self._reference.points[: self._num_samples]
-            floors["energy_distance_floor"] = _energy(rows, self._test)
+            floors |= self._point_distances(rows, "_floor")
         return floors
 
     def _baselines(self) -> dict[str, float]:
@@ -235,9 +273,14 @@ class Evaluator(Generic[StateT]):
             protocol["n_generated"] = self._num_samples
             protocol["sample_chunk"] = self._sample_chunk
             protocol["sample_labels"] = (
-                "the model's" if self._labels is None else "given"
+                "the model's"
+                if self._labels is None
+                else f"in turn {', '.join(str(label) for label in self._labels)}"
             )
             protocol["extractor"] = f"raw {self._kind}"
+            if self._extractor is not None:
+                name, note = self._extractor.name, self._extractor.note
+                protocol["extractor"] += f"; {name} ({note})"
         return protocol
 
     def _not_available(self) -> dict[str, str]:
@@ -293,13 +336,5 @@ def _rows(name: str, value: Array, kept: np.ndarray) -> np.ndarray:
     return np.asarray(value)[kept].astype(np.float64)
 
 
-def _frechet(a: Summary, b: Summary) -> float:
-    assert a.moments is not None and b.moments is not None
-    return frechet_distance(
-        a.moments.mean, a.moments.cov, b.moments.mean, b.moments.cov
-    )
-
-
-def _energy(points: np.ndarray, test: Summary) -> float:
-    assert test.points is not None
-    return energy_distance(points, test.points)
+def _frechet(a: Moments, b: Moments) -> float:
+    return frechet_distance(a.mean, a.cov, b.mean, b.cov)

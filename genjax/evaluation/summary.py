@@ -8,8 +8,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 
+import jax
 import numpy as np
 
+from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.frechet import Moments, merge, moments
 from genjax.evaluation.likelihood import level_counts
 from genjax.typing import DataSpec, Stopped
@@ -28,6 +30,8 @@ class Summary:
         above MAX_DIMS numbers an example.
     levels: (D, num_levels), see `level_counts`; None for points.
     points: (count, dim) float32, all of them; None for images.
+    features: moments in the features of an extractor, if there was one.
+    predicted: (count,) the class that the extractor reads each image as, if it has one.
     """
 
     name: str
@@ -35,6 +39,8 @@ class Summary:
     moments: Moments | None
     levels: np.ndarray | None
     points: np.ndarray | None
+    features: Moments | None = None
+    predicted: np.ndarray | None = None
 
 
 def summarize(
@@ -42,6 +48,7 @@ def summarize(
     *,
     name: str,
     spec: DataSpec,
+    extractor: Extractor | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """One pass over arrays (n, *spec.shape) of spec.dtype, in chunks of any size.
@@ -52,6 +59,7 @@ def summarize(
     """
     is_image = spec.dtype == "uint8"
     total, levels, points, count = None, None, [], 0
+    features, predicted = None, []
     for chunk in chunks:
         if should_stop():
             raise Stopped(f"while reading {name}, after {count} examples")
@@ -68,10 +76,22 @@ def summarize(
             levels = part if levels is None else levels + part
         else:
             points.append(chunk)
+        if extractor is not None:
+            found, logits = jax.device_get(extractor.apply(chunk))
+            part = moments(found)
+            features = part if features is None else merge(features, part)
+            if logits is not None:
+                predicted.append(logits.argmax(axis=-1))
     if count == 0:
         raise ValueError(f"there is not one example in {name}")
     return Summary(
-        name, count, total, levels, np.concatenate(points) if points else None
+        name,
+        count,
+        total,
+        levels,
+        np.concatenate(points) if points else None,
+        features,
+        np.concatenate(predicted) if predicted else None,
     )
 
 

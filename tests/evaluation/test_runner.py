@@ -16,12 +16,20 @@ import scipy.stats
 
 from genjax.evaluation import summary
 from genjax.evaluation.energy import energy_distance
+from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
 from genjax.typing import DataSpec, Stopped, UserError
 from tests.evaluation import pixel_model
-from tests.evaluation.pixel_model import EXPERIMENT, TEST, TRAIN, evaluator, fitted
+from tests.evaluation.pixel_model import (
+    EXPERIMENT,
+    SPEC,
+    TEST,
+    TRAIN,
+    evaluator,
+    fitted,
+)
 
 
 def without(*names, **changes):
@@ -256,3 +264,40 @@ def test_points_are_scored_as_points():
     entropy = math.log(2 * math.pi) + np.sum(test**2, axis=1).mean() / 2
     assert metrics["nll_nats"] == pytest.approx(entropy, rel=1e-5)
     assert "bits_per_dim" not in metrics and "uniform_nll_nats" not in metrics
+
+
+BRIGHTER = Extractor(
+    name="sums",
+    # features of which the moments are known from the pixels; class 1: a bright image
+    apply=lambda x: (
+        jnp.reshape(x, (len(x), 4)) * 2.0,
+        jnp.stack([jnp.full(len(x), 3.5), x.reshape(len(x), 4).sum(-1)], axis=-1),
+    ),
+    note="exact",
+)
+
+
+def test_features_are_compared_and_labels_read():
+    def painted(state, key, num, label=None):
+        """As bright as asked for, but for every fifth sample."""
+        label = jnp.where(jnp.arange(num) % 5 == 0, 1 - label, label)
+        return jnp.broadcast_to(label[:, None, None, None] * 3, (num, 2, 2, 1)).astype(
+            jnp.uint8
+        )
+
+    result = evaluator(
+        without("log_likelihood", "likelihood_kind", sample=painted),
+        reference=summarize([TRAIN], name="train", spec=SPEC, extractor=BRIGHTER),
+        extractor=BRIGHTER,
+        labels=np.array([0, 1, 1]),
+        num_samples=30,
+        sample_chunk=30,
+    )(fitted())
+    metrics, protocol = result["metrics"], result["protocol"]
+    assert metrics["label_agreement"] == pytest.approx(0.8)
+    # doubled and not divided by 3: a distance of squares, 36 times as large
+    for name in ("", "_floor"):
+        expected = 36 * metrics[f"frechet_pixels{name}"]
+        assert metrics[f"frechet_sums{name}"] == pytest.approx(expected, rel=1e-6)
+    assert protocol["extractor"] == "raw pixels; sums (exact)"
+    assert protocol["sample_labels"] == "in turn 0, 1, 1"

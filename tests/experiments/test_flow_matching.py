@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
@@ -13,6 +14,7 @@ from experiments.flow_matching import (
     couple,
     draw_times,
     make_experiment,
+    path_energy,
     shift_times,
 )
 from genjax.data import toy
@@ -179,6 +181,32 @@ def test_straight_paths_need_one_step():
     denoise = as_denoiser(lambda x, t: velocity, PATH, "velocity")
     once = samplers.ddim(denoise, matched, jnp.array([1.0, 0.0]), path=PATH)
     np.testing.assert_allclose(once, x0, atol=1e-5)
+
+
+def test_a_straight_path_has_the_energy_of_its_length():
+    """All data at one point: each path is a line of constant speed."""
+    place = jnp.array([[3.0, -1.0]])
+    eps = jax.random.normal(KEY, (32, 2))
+    energy = path_energy(lambda x, t: jnp.broadcast_to(place, x.shape), eps, 7)
+    expected = jnp.sum(jnp.square(eps - place), axis=1)
+    np.testing.assert_allclose(energy, expected, rtol=1e-4)
+
+
+def test_the_energy_of_a_gaussian_is_that_of_its_growing_spread():
+    """x(t) = m (1 - t) + x(1) sd(t) with sd(t)^2 = (1 - t)^2 s^2 + t^2, at m = 0."""
+    s = 0.3
+    eps = jax.random.normal(KEY, (4, 2))
+
+    def denoise(x, t):
+        return (1 - t) * s**2 / ((1 - t) ** 2 * s**2 + t**2) * x
+
+    def speed(t):
+        return (t - (1 - t) * s**2) / np.sqrt((1 - t) ** 2 * s**2 + t**2)
+
+    spread, _ = quad(lambda t: speed(t) ** 2, 0.0, 1.0)
+    expected = spread * jnp.sum(jnp.square(eps), axis=1)
+    np.testing.assert_allclose(path_energy(denoise, eps, 2000), expected, rtol=2e-3)
+    assert spread > (1 - s) ** 2, "more than the optimal transport"
 
 
 @pytest.mark.parametrize("name", ["euler", "heun"])

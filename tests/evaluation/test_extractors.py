@@ -1,0 +1,92 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from genjax.evaluation import extractors, lenet
+from genjax.typing import DataSpec, UserError
+
+NAME = "mnist_lenet512_v1"
+MNIST = DataSpec(
+    name="mnist",
+    shape=(28, 28, 1),
+    dtype="uint8",
+    num_levels=256,
+    num_train=60_000,
+    num_eval=10_000,
+    num_classes=10,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENJAX_CACHE", str(tmp_path))
+    extractors.folder().mkdir(parents=True)
+    return extractors.folder()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """scikit-learn's digits, three times as large and framed to MNIST's size."""
+    images, labels = load_digits(return_X_y=True)
+    images = np.kron(images.reshape(-1, 8, 8), np.ones((1, 3, 3))) * (255 / 16)
+    images = np.pad(images, ((0, 0), (2, 2), (2, 2)))[..., None].astype(np.uint8)
+    return images, labels.astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def params(digits):
+    images, labels = digits
+    return lenet.fit(
+        images[:1000], labels[:1000], key=jax.random.key(0), epochs=4, batch_size=50
+    )
+
+
+def test_lenet_reads_digits(params, digits):
+    images, labels = digits
+    nearest = max(np.mean(labels[1000:] == label) for label in range(10))
+    accuracy = lenet.accuracy(params, images[1000:], labels[1000:])
+    print(f"accuracy {accuracy:.3f}; the largest class alone {nearest:.3f}")
+    assert accuracy > 0.9
+
+
+def test_weights_come_back_from_their_file(params, digits, folder):
+    (folder / f"{NAME}.npz").write_bytes(extractors.to_bytes(params, 0.5))
+    extractor = extractors.load(NAME, MNIST)
+    assert extractor.note.startswith("test accuracy 0.5000, weights ")
+    features, logits = extractor.apply(digits[0][:7])
+    expected = lenet.features_and_logits(params, digits[0][:7])
+    np.testing.assert_allclose(features, expected[0], rtol=1e-5, atol=1e-5)
+    assert features.shape == (7, 512) and features.min() >= 0.0
+    assert logits.shape == (7, 10)
+
+
+def test_the_hash_tells_weights_apart(params, folder):
+    def note(accuracy: float) -> str:
+        (folder / f"{NAME}.npz").write_bytes(extractors.to_bytes(params, accuracy))
+        return extractors.load(NAME, MNIST).note.split("weights ")[1]
+
+    assert note(0.5) == note(0.5) != note(0.6)
+
+
+@pytest.mark.parametrize(
+    "name, spec, content, said",
+    [
+        ("lenet", MNIST, None, "known: mnist_lenet512_v1"),
+        (NAME, MNIST, None, f"python -m genjax.evaluation --train={NAME}"),
+        (NAME, MNIST, b"no npz at all", "delete it and train it again"),
+    ],
+)
+def test_what_cannot_be_loaded(name, spec, content, said, folder):
+    if content is not None:
+        (folder / f"{NAME}.npz").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        extractors.load(name, spec)
+
+
+def test_images_of_another_size_are_refused():
+    small = dataclasses.replace(MNIST, name="digits", shape=(8, 8, 1), num_levels=17)
+    with pytest.raises(UserError, match=r"digits has \(8, 8, 1\) with 17"):
+        extractors.load(NAME, small)

@@ -34,6 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.p_mean = -1.2  # of the logarithm of sigma in training
     config.method.p_std = 1.2
     config.method.flip = False  # a mirrored digit is no digit
+    config.method.augment_probability = 0.0  # of each kind of movement; 0: none
     config.method.label_dropout = 0.1
     config.method.point_scale = 1.0
 

@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.p_mean = -1.2  # of the logarithm of sigma in training
     config.method.p_std = 1.2
     config.method.flip = False
+    config.method.augment_probability = 0.0  # of each kind of movement; 0: none
     config.method.label_dropout = 0.1
     config.method.point_scale = 1.5  # about the standard deviation of the points
 

@@ -23,6 +23,7 @@ from genjax.diffusion import guidance, paths, solvers, times, vlb
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise, as_denoiser, clipped, quantity
 from genjax.experiment import Experiment
+from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
 from genjax.train.optim import ema_update, make_optimizer, mean_gradients
@@ -54,7 +55,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     is_image = spec.num_levels > 0
 
     model = config.model.to_dict()
-    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    backbone = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}[model.pop("backbone")]
     model["dtype"] = jnp.dtype(model["dtype"])
     network = backbone(out_channels=spec.shape[-1], **model)
     num_classes = config.model.num_classes
@@ -224,7 +225,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
 def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
-    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     one_of("method.prediction", config.method.prediction, ["eps", "x0", "v"])
     sampler = config.sampler
@@ -259,7 +260,7 @@ def likelihood_note(config: Config) -> str:
         f"variational bound, T={config.method.num_timesteps}, {terms}",
         f"{config.sampler.variance}",
         "discretized Gaussian decoder"
-        if config.model.backbone == "unet"
+        if config.model.backbone != "mlp"
         else "Gaussian decoder",
         "x0 clipped" if config.sampler.clip else "x0 not clipped",
         "moving average of weights",

@@ -16,8 +16,9 @@ has unit variance too, at every sigma. Training weighs the error of D by lambda(
 Samples come from Heun's method on a grid of noise levels, with a little noise put in
 again on the way where churn > 0 (algorithm 2).
 
-t of this repository is sigma / sigma_max: 0 for data, 1 where sampling starts. The
-non-leaking augmentation of the paper's appendix F.2 is not here.
+t of this repository is sigma / sigma_max: 0 for data, 1 where sampling starts. With
+method.augment_probability > 0 the images are augmented, and the network is told how
+(appendix F.2, `genjax.diffusion.augment`).
 """
 
 from collections.abc import Callable
@@ -30,11 +31,12 @@ import optax
 from jaxtyping import Float
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, ode, paths
+from genjax.diffusion import augment, guidance, ode, paths
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath, per_example
 from genjax.experiment import Experiment
+from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
 from genjax.train.optim import ema_update, make_optimizer, mean_gradients
@@ -66,8 +68,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     is_image = spec.num_levels > 0
 
     model = config.model.to_dict()
-    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    backbone = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}[model.pop("backbone")]
     model["dtype"] = jnp.dtype(model["dtype"])
+    if method.augment_probability:
+        model["num_augment"] = augment.NUM_PARAMETERS
     network = backbone(out_channels=spec.shape[-1], **model)
     num_classes = config.model.num_classes
 
@@ -92,14 +96,21 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         return jnp.round(unit * (spec.num_levels - 1)).astype(jnp.uint8)
 
     def predict(
-        params: Params, x: Array, noise: Array, label: Array | None, dropout_key=None
+        params: Params,
+        x: Array,
+        noise: Array,
+        label: Array | None,
+        dropout_key=None,
+        moved: Array | None = None,
     ) -> Array:
-        """F of (1), for x times c_in and noise = c_noise."""
+        """F of (1), for x times c_in and noise = c_noise; moved: None: as it was."""
         train = dropout_key is not None
         streams = {"dropout": dropout_key} if train else {}
+        told = {} if moved is None else {"augment": moved}
         # sigma from 0.002 to 80 is c_noise from -1.6 to 1.1; the networks want [0, 1]
         t = (noise + 2.0) / 4.0
-        out = network.apply({"params": params}, x, t, label, train=train, rngs=streams)
+        variables = {"params": params}
+        out = network.apply(variables, x, t, label, train=train, rngs=streams, **told)
         assert isinstance(out, jax.Array)
         return out
 
@@ -117,7 +128,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     # --- training ---------------------------------------------------------------------
 
     def weighted_error(
-        params: Params, x0: Array, label: Array | None, key: Key, dropout_key=None
+        params: Params,
+        x0: Array,
+        label: Array | None,
+        key: Key,
+        dropout_key=None,
+        moved: Array | None = None,
     ) -> Array:
         """The loss of each example, (B,): a mean over its dimensions."""
         sigma_key, eps_key = jax.random.split(key)
@@ -128,21 +144,30 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         eps = jax.random.normal(eps_key, x0.shape)
         x = x0 + per_example(jnp.exp(log_sigma), x0) * eps
         target = (x0 - per_example(c.skip, x) * x) / per_example(c.out, x)  # (3)
-        f = predict(params, per_example(c.into, x) * x, c.noise, label, dropout_key)
+        x = per_example(c.into, x) * x
+        f = predict(params, x, c.noise, label, dropout_key, moved)
         error = jnp.square(target - f)
         return jnp.mean(error, axis=tuple(range(1, error.ndim)))
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         flip_key, label_key, noise_key, dropout_key = jax.random.split(key, 4)
-        x0 = to_model(batch["image"])
-        if method.flip:
+        x0, moved = to_model(batch["image"]), None
+        if method.augment_probability:
+            x0, moved = augment.augment(
+                flip_key,
+                x0,
+                probability=method.augment_probability,
+                x_flip_probability=1.0 if method.flip else None,
+            )
+        elif method.flip:
             mirrored = jax.random.bernoulli(flip_key, 0.5, (len(x0), 1, 1, 1))
             x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
         label = None
         if num_classes:  # now and then no label: teaches the unconditional model too
             hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
             label = jnp.where(hidden, num_classes, batch["label"])
-        return weighted_error(params, x0, label, noise_key, dropout_key).mean(), {}
+        error = weighted_error(params, x0, label, noise_key, dropout_key, moved)
+        return error.mean(), {}
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         (loss, _), grads = mean_gradients(
@@ -259,7 +284,7 @@ def rho_times(
 def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     method, sampler = config.method, config.sampler
-    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     for name, value in [
         ("method.sigma_data", method.sigma_data),
@@ -275,6 +300,16 @@ def check(config: Config, spec: DataSpec) -> None:
         raise UserError(
             f"sampler.sigma_max={sampler.sigma_max} must be more than "
             f"sampler.sigma_min={sampler.sigma_min}"
+        )
+    if not 0 <= method.augment_probability <= 1:
+        raise UserError(
+            "method.augment_probability must be in 0 ... 1, not "
+            f"{method.augment_probability}"
+        )
+    if method.augment_probability and spec.num_levels == 0:
+        raise UserError(
+            f"{spec.name} has points, and only images are augmented: set "
+            "method.augment_probability=0.0"
         )
     if sampler.churn < 0:
         raise UserError(f"sampler.churn must be 0 or more, not {sampler.churn}")

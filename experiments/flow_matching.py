@@ -29,6 +29,7 @@ from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
 from genjax.diffusion.ode import velocity
 from genjax.experiment import Experiment
+from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
 from genjax.train.optim import ema_update, make_optimizer, mean_gradients
@@ -62,7 +63,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     is_image = spec.num_levels > 0
 
     model = config.model.to_dict()
-    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    backbone = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}[model.pop("backbone")]
     model["dtype"] = jnp.dtype(model["dtype"])
     network = backbone(out_channels=spec.shape[-1], **model)
     num_classes = config.model.num_classes
@@ -313,7 +314,7 @@ def path_energy(
 def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     method, sampler = config.method, config.sampler
-    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     one_of(
         "method.time_distribution",

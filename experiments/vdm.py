@@ -37,6 +37,7 @@ from genjax.diffusion.denoiser import Denoise, as_denoiser
 from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.vlb import Bound
 from genjax.experiment import Experiment
+from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
 from genjax.train.optim import ema_update, make_optimizer, mean_gradients
@@ -76,7 +77,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     is_image = spec.num_levels > 0
 
     model = config.model.to_dict()
-    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    backbone = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}[model.pop("backbone")]
     model["dtype"] = jnp.dtype(model["dtype"])
     outputs = spec.num_levels if method.prediction == "levels" else 1
     network = backbone(out_channels=spec.shape[-1] * outputs, **model)
@@ -264,7 +265,7 @@ def with_fourier(
 def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     method, sampler = config.method, config.sampler
-    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     one_of("method.prediction", method.prediction, ["eps", "levels"])
     for name, value in [
@@ -280,11 +281,11 @@ def check(config: Config, spec: DataSpec) -> None:
             f"method.gamma_min={method.gamma_min}"
         )
     is_image, backbone = spec.num_levels > 0, config.model.backbone
-    if is_image != (backbone == "unet"):
-        fitting = "unet" if is_image else "mlp"
+    if is_image != (backbone != "mlp"):
+        fitting = "'unet' or 'dit'" if is_image else "'mlp'"
         raise UserError(
             f"{spec.name} has examples of shape {spec.shape}, for which "
-            f"model.backbone={backbone!r} is not made: choose {fitting!r}"
+            f"model.backbone={backbone!r} is not made: choose {fitting}"
         )
     if not is_image and method.prediction == "levels":
         raise UserError(

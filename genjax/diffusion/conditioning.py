@@ -1,12 +1,13 @@
 """What a model may be told beside the noisy example: checks before anything is traced.
 
-The networks are "unet", for images, and "mlp", for points; with num_classes > 0 they
-take labels, of which num_classes itself means "no class".
+The networks are "unet" and "dit", for images, and "mlp", for points; with num_classes >
+0 they take labels, of which num_classes itself means "no class"; with num_features > 0
+labels are vectors.
 """
 
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from genjax.typing import Array, DataSpec, UserError
 
@@ -19,11 +20,11 @@ def check_network(
     guidance_scale: of classifier-free guidance; 1.0 is none.
     """
     is_image = spec.num_levels > 0
-    if is_image != (backbone == "unet"):
-        fitting = "unet" if is_image else "mlp"
+    if is_image != (backbone != "mlp"):
+        fitting = "'unet' or 'dit'" if is_image else "'mlp'"
         raise UserError(
             f"{spec.name} has examples of shape {spec.shape}, for which "
-            f"model.backbone={backbone!r} is not made: choose {fitting!r}"
+            f"model.backbone={backbone!r} is not made: choose {fitting}"
         )
     if num_classes not in (0, spec.num_classes):
         raise UserError(
@@ -37,20 +38,35 @@ def check_network(
         )
 
 
-def check_labels(label: Int[Array, "..."] | None, num: int, num_classes: int) -> None:
-    """Raises UserError for labels that do not fit; values only where they are known."""
+def check_labels(
+    label: Int[Array, "..."] | Float[Array, "..."] | None,
+    num: int,
+    num_classes: int,
+    num_features: int = 0,
+) -> None:
+    """Raises UserError for labels that do not fit; values only where they are known.
+
+    num_features: labels are vectors of so many finite numbers, instead of classes.
+    """
     if label is None:
         return
-    if num_classes == 0:
+    if num_classes == num_features == 0:
         raise UserError(
             "this model was trained without labels, so it cannot be given one: leave "
             "label out, or train with model.num_classes > 0"
         )
-    if label.shape != (num,):
-        raise UserError(f"label must have shape ({num},), not {label.shape}")
+    shape = (num, num_features) if num_features else (num,)
+    if label.shape != shape:
+        raise UserError(f"label must have shape {shape}, not {label.shape}")
     if isinstance(label, Tracer):
         return
     values = np.asarray(label)
+    if num_features:
+        if not np.isfinite(values).all():
+            raise UserError("labels must be finite numbers, and some are not")
+        return
+    if not np.issubdtype(values.dtype, np.integer):
+        raise UserError(f"labels are classes, so whole numbers, not {values.dtype}")
     wrong = values[(values < 0) | (values >= num_classes)]
     if len(wrong):
         raise UserError(

@@ -2,9 +2,9 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from genjax.nn.embeddings import sinusoidal_embedding
+from genjax.nn.embeddings import Label, embed_label, sinusoidal_embedding
 from genjax.typing import Array
 
 
@@ -12,7 +12,8 @@ class TimeMLP(nn.Module):
     """A function of a point and a time, with the shape of the point.
 
     width: features of the residual stream. depth: residual blocks.
-    num_classes, dtype: as in `genjax.models.unet.UNet`; label num_classes: "no class".
+    num_classes, num_features, dtype: as in `genjax.models.unet.UNet`; label
+        num_classes: "no class".
     """
 
     out_channels: int
@@ -21,13 +22,14 @@ class TimeMLP(nn.Module):
     dropout: float = 0.0
     num_classes: int = 0
     dtype: jnp.dtype = jnp.dtype("float32")
+    num_features: int = 0
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b d"],
         t: Float[Array, " b"],
-        label: Int[Array, " b"] | None = None,
+        label: Label | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "b o"]:
@@ -38,15 +40,15 @@ class TimeMLP(nn.Module):
 
         temb = sinusoidal_embedding(t, self.width)
         temb = nn.silu(dense(self.width, "time")(temb))
-        if (label is None) != (self.num_classes == 0):
-            raise ValueError(
-                f"num_classes={self.num_classes} and "
-                f"{'no label' if label is None else 'a label'} do not go together"
-            )
-        if label is not None:
-            temb = temb + nn.Embed(
-                self.num_classes + 1, self.width, dtype=self.dtype, name="label"
-            )(label)
+        labelled = embed_label(
+            label,
+            num_classes=self.num_classes,
+            num_features=self.num_features,
+            width=self.width,
+            dtype=self.dtype,
+        )
+        if labelled is not None:
+            temb = temb + labelled
 
         h = dense(self.width, "in")(x)
         for i in range(self.depth):

@@ -1,16 +1,34 @@
-"""DDPM's U-Net (Ho et al. 2020, arXiv:2006.11239, appendix B and the released code)."""
+"""DDPM's U-Net (Ho et al. 2020, arXiv:2006.11239, appendix B and the released code).
 
-from collections.abc import Sequence
+Its options lead to DDPM++ and NCSN++ (Song et al. 2021, arXiv:2011.13456, appendix H)
+as EDM trains them (Karras et al. 2022, arXiv:2206.00364, appendix F.1). Both have
+
+    resample="block", up_attention="last", scale_skips=True
+
+and NCSN++ time_embedding="fourier", resample_taps=(1, 3, 3, 1) and
+progressive_input=True as well. Left out: the label goes to the first layers of the time
+embedding there, and the gains of their initial weights are other small numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from genjax.nn.attention import SpatialAttention
 from genjax.nn.conv import Conv
-from genjax.nn.embeddings import sinusoidal_embedding
+from genjax.nn.embeddings import (
+    Label,
+    embed_augmentation,
+    embed_label,
+    fourier_embedding,
+    sinusoidal_embedding,
+)
 from genjax.nn.norms import GroupNorm
+from genjax.nn.resample import downsample, upsample
 from genjax.typing import Array
 
 # the released code's default_init, for every layer that does not start at zero
@@ -19,27 +37,43 @@ zero_init = nn.initializers.zeros_init()
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions round the time embedding, plus a 1x1 shortcut if needed."""
+    """Two 3x3 convolutions round the time embedding, plus a 1x1 shortcut if needed.
+
+    resize: what to do to the image between the first norm and the first convolution,
+        and on the shortcut (BigGAN: Brock et al. 2019, arXiv:1809.11096).
+    adaptive_norm: the embedding scales and shifts what the second norm gives (Dhariwal
+        & Nichol 2021, arXiv:2105.05233), instead of being added before it.
+    skip_scale: of the sum.
+    """
 
     channels: int
     dropout: float
     dtype: jnp.dtype
+    resize: Callable[[Array], Array] | None = None
+    adaptive_norm: bool = False
+    skip_scale: float = 1.0
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], temb: Float[Array, "b e"], *, train: bool
-    ) -> Float[Array, "b h w c2"]:
+    ) -> Float[Array, "b h2 w2 c2"]:
         """The second convolution starts at zero: the block starts as its shortcut."""
         h = GroupNorm(silu=True, name="norm1")(x)
+        if self.resize is not None:
+            h, x = self.resize(h), self.resize(x)
         h = _conv(self.channels, self.dtype, "conv1")(h)
-        shift = _dense(self.channels, self.dtype, "time")(nn.silu(temb))
-        h = h + shift[:, None, None, :]
-        h = GroupNorm(silu=True, name="norm2")(h)
+        told = self.channels * (2 if self.adaptive_norm else 1)
+        shift = _dense(told, self.dtype, "time")(nn.silu(temb))[:, None, None, :]
+        if self.adaptive_norm:
+            scale, shift = jnp.split(shift, 2, axis=-1)
+            h = nn.silu(GroupNorm(name="norm2")(h) * (1.0 + scale) + shift)
+        else:
+            h = GroupNorm(silu=True, name="norm2")(h + shift)
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = _conv(self.channels, self.dtype, "conv2", init=zero_init)(h)
-        if x.shape[-1] != self.channels:
+        if x.shape[-1] != self.channels or self.resize is not None:
             x = _dense(self.channels, self.dtype, "shortcut")(x)
-        return x + h
+        return self.skip_scale * (x + h)
 
 
 class UNet(nn.Module):
@@ -55,6 +89,20 @@ class UNet(nn.Module):
         added to the time's, and num_classes: the null label, "no class", for
         classifier-free guidance.
     dtype: of the arithmetic; parameters and group statistics are float32.
+
+    Where other papers differ from DDPM:
+
+    num_features: instead of num_classes: labels are vectors of so many numbers.
+    num_augment: numbers that say how an example was augmented (EDM); 0: none.
+    time_embedding: "positional", or "fourier": t should then be linear in log sigma.
+    resample: "conv": a convolution of stride 2, and one after repeating each value; or
+        "block": residual blocks that halve and double inside.
+    resample_taps: of the filter, `genjax.nn.resample`, for "block" and
+        progressive_input.
+    up_attention: going up, after "each" block of a resolution or the "last".
+    scale_skips: sums of two branches are divided by sqrt(2), to keep their variance.
+    adaptive_norm: see ResBlock.
+    progressive_input: the image itself, halved as often, is added at each resolution.
     """
 
     out_channels: int
@@ -66,93 +114,166 @@ class UNet(nn.Module):
     dropout: float = 0.1
     num_classes: int = 0
     dtype: jnp.dtype = jnp.dtype("float32")
+    num_features: int = 0
+    num_augment: int = 0
+    time_embedding: str = "positional"
+    resample: str = "conv"
+    resample_taps: Sequence[int] = (1, 1)
+    up_attention: str = "each"
+    scale_skips: bool = False
+    adaptive_norm: bool = False
+    progressive_input: bool = False
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b h w c"],
         t: Float[Array, " b"],
-        label: Int[Array, " b"] | None = None,
+        label: Label | None = None,
         *,
+        augment: Float[Array, "b k"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b h w o"]:
         """float32 (B, H, W, out_channels) for t in [0, 1]; train: dropout is on.
 
         Needs the stream "dropout" when train. Raises ValueError if the image cannot be
-        halved so often, or if labels and num_classes do not go together.
+        halved so often, if labels and num_classes (num_features) do not go together, or
+        for an option that does not exist.
         """
+        self._check(x)
         levels = len(self.channel_multipliers)
-        if any(size % 2 ** (levels - 1) for size in x.shape[1:3]):
-            raise ValueError(
-                f"{levels} channel_multipliers halve the image {levels - 1} times, "
-                f"and {x.shape[1]}x{x.shape[2]} does not divide by "
-                f"{2 ** (levels - 1)}: give fewer"
-            )
-        temb = self._embed(t, label)
+        temb = self._embed(t, label, augment)
 
-        def block(h: Array, multiplier: int, name: str) -> Array:
-            width = self.channels * multiplier
-            h = ResBlock(width, self.dropout, self.dtype, name=name)(
-                h, temb, train=train
+        def block(h: Array, width: int, name: str, resize=None) -> Array:
+            layer = ResBlock(
+                width,
+                self.dropout,
+                self.dtype,
+                resize,
+                self.adaptive_norm,
+                self._skip_scale,
+                name=name,
             )
+            return layer(h, temb, train=train)
+
+        def attended(h: Array, name: str) -> Array:
             if h.shape[1] in self.attention_resolutions:
                 h = self._attention(f"{name}_attention")(h)
             return h
 
+        def halved(h: Array, name: str) -> Array:
+            if self.resample == "conv":
+                return _conv(h.shape[-1], self.dtype, name, stride=2)(h)
+            return block(h, h.shape[-1], name, partial(downsample, taps=self._taps))
+
+        def doubled(h: Array, name: str) -> Array:
+            if self.resample == "conv":
+                return _conv(h.shape[-1], self.dtype, name)(upsample(h))
+            return block(h, h.shape[-1], name, partial(upsample, taps=self._taps))
+
         # down: every feature map is kept for the way up
-        h = _conv(self.channels, self.dtype, "in")(x.astype(self.dtype))
+        x = x.astype(self.dtype)
+        h = _conv(self.channels, self.dtype, "in")(x)
         skips = [h]
         for level, multiplier in enumerate(self.channel_multipliers):
             for i in range(self.num_res_blocks):
-                h = block(h, multiplier, f"down{level}_{i}")
+                name = f"down{level}_{i}"
+                h = attended(block(h, self.channels * multiplier, name), name)
                 skips.append(h)
             if level < levels - 1:
-                h = _conv(h.shape[-1], self.dtype, f"down{level}", stride=2)(h)
+                h = halved(h, f"down{level}")
+                if self.progressive_input:
+                    x = _conv(h.shape[-1], self.dtype, f"input{level}")(x)
+                    h = x = self._skip_scale * (downsample(x, self._taps) + h)
                 skips.append(h)
 
         # middle
         width = h.shape[-1]
-        h = ResBlock(width, self.dropout, self.dtype, name="middle_0")(
-            h, temb, train=train
-        )
+        h = block(h, width, "middle_0")
         h = self._attention("middle_attention")(h)
-        h = ResBlock(width, self.dropout, self.dtype, name="middle_1")(
-            h, temb, train=train
-        )
+        h = block(h, width, "middle_1")
 
         # up
         for level, multiplier in reversed(list(enumerate(self.channel_multipliers))):
             for i in range(self.num_res_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = block(h, multiplier, f"up{level}_{i}")
+                name = f"up{level}_{i}"
+                h = block(h, self.channels * multiplier, name)
+                if self.up_attention == "each" or i == self.num_res_blocks:
+                    h = attended(h, name)
             if level > 0:
-                h = _conv(h.shape[-1], self.dtype, f"up{level}")(_double(h))
+                h = doubled(h, f"up{level}")
         assert not skips
 
         h = GroupNorm(silu=True, name="norm_out")(h)
         h = _conv(self.out_channels, self.dtype, "out", init=zero_init)(h)
         return h.astype(jnp.float32)
 
-    def _embed(self, t: Array, label: Array | None) -> Array:
-        """The embedding of time, and of the label if there is one. (B, 4 channels)."""
+    def _embed(
+        self, t: Array, label: Label | None, augment: Array | None
+    ) -> Float[Array, "b e"]:
+        """The embedding of time and of what else there is. (B, 4 channels)."""
         width = 4 * self.channels
-        temb = sinusoidal_embedding(t, self.channels).astype(self.dtype)
+        if self.time_embedding == "fourier":
+            temb = fourier_embedding(t, 2 * self.channels).astype(self.dtype)
+        else:
+            temb = sinusoidal_embedding(t, self.channels).astype(self.dtype)
+        augmented = embed_augmentation(
+            augment,
+            num_augment=self.num_augment,
+            batch=len(t),
+            width=temb.shape[-1],
+            dtype=self.dtype,
+        )
+        if augmented is not None:
+            temb = temb + augmented
         temb = _dense(width, self.dtype, "time0")(temb)
         temb = _dense(width, self.dtype, "time1")(nn.silu(temb))
-        if (label is None) != (self.num_classes == 0):
-            raise ValueError(
-                f"num_classes={self.num_classes} and "
-                f"{'no label' if label is None else 'a label'} do not go together"
-            )
-        if label is None:
-            return temb
-        table = nn.Embed(self.num_classes + 1, width, dtype=self.dtype, name="label")
-        return temb + table(label)
+        labelled = embed_label(
+            label,
+            num_classes=self.num_classes,
+            num_features=self.num_features,
+            width=width,
+            dtype=self.dtype,
+        )
+        return temb if labelled is None else temb + labelled
 
     def _attention(self, name: str) -> SpatialAttention:
         return SpatialAttention(
-            self.num_heads, uniform_init, dtype=self.dtype, name=name
+            self.num_heads,
+            uniform_init,
+            dtype=self.dtype,
+            skip_scale=self._skip_scale,
+            name=name,
         )
+
+    @property
+    def _skip_scale(self) -> float:
+        return 0.5**0.5 if self.scale_skips else 1.0
+
+    @property
+    def _taps(self) -> tuple[int, ...]:
+        return tuple(self.resample_taps)
+
+    def _check(self, x: Array) -> None:
+        """Raises ValueError for options that do not exist, and an image too small."""
+        for field, known in [
+            ("time_embedding", ("positional", "fourier")),
+            ("resample", ("conv", "block")),
+            ("up_attention", ("each", "last")),
+        ]:
+            value = getattr(self, field)
+            if value not in known:
+                raise ValueError(
+                    f"{field}={value!r} does not exist; known: {', '.join(known)}"
+                )
+        halvings = len(self.channel_multipliers) - 1
+        if any(size % 2**halvings for size in x.shape[1:3]):
+            raise ValueError(
+                f"{halvings + 1} channel_multipliers halve the image {halvings} times, "
+                f"and {x.shape[1]}x{x.shape[2]} does not divide by "
+                f"{2**halvings}: give fewer"
+            )
 
 
 def _conv(
@@ -175,10 +296,3 @@ def _conv(
 
 def _dense(channels: int, dtype: jnp.dtype, name: str) -> nn.Dense:
     return nn.Dense(channels, kernel_init=uniform_init, dtype=dtype, name=name)
-
-
-def _double(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Twice the height and width, each value repeated."""
-    b, h, w, c = x.shape
-    shape = (b, h, 2, w, 2, c)
-    return jnp.broadcast_to(x[:, :, None, :, None, :], shape).reshape(b, 2 * h, -1, c)

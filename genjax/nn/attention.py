@@ -14,12 +14,13 @@ Initializer = jax.nn.initializers.Initializer
 class SpatialAttention(nn.Module):
     """x + attention(norm(x)), each place to all places (Ho et al. 2020's AttnBlock).
 
-    The last layer starts at zero: the block starts as the identity.
+    The last layer starts at zero: the block starts as the identity, times skip_scale.
     """
 
     num_heads: int = 1
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: jnp.dtype = jnp.dtype("float32")
+    skip_scale: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -40,4 +41,5 @@ class SpatialAttention(nn.Module):
             heads("query"), heads("key"), heads("value")
         ).reshape(b, h, w, c)
         zeros = nn.initializers.zeros_init()
-        return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name="out")(out)
+        out = nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name="out")(out)
+        return self.skip_scale * (x + out)

@@ -1,11 +1,17 @@
-"""Numbers to vectors: the embedding of time."""
+"""Numbers to vectors: the time, and what else a network is told of an example."""
 
 import math
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+import numpy as np
+from flax.linen.linear import default_embed_init
+from jaxtyping import Float, Int
 
 from genjax.typing import Array
+
+Label = Int[Array, " b"] | Float[Array, "b k"]  # classes, or vectors
 
 # DDPM's networks see the index 1 ... 1000 of a step; ours is t in [0, 1] times this.
 TIME_SCALE = 1000.0
@@ -26,3 +32,100 @@ def sinusoidal_embedding(
     frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half) / (half - 1))
     angles = TIME_SCALE * t[:, None].astype(jnp.float32) * frequencies[None, :]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+# EDM's Fourier features have frequencies of standard deviation 16 for log(sigma) / 4
+# (Karras et al. 2022), which experiments/edm.py makes 4 t - 2.
+FOURIER_SCALE = 4 * 16.0
+
+
+def fourier_embedding(
+    t: Float[Array, " b"], dim: int, *, scale: float = FOURIER_SCALE
+) -> Float[Array, "b {dim}"]:
+    """Sines, then cosines, of 2 pi f t at dim/2 frequencies f drawn from N(0, scale^2).
+
+    Gaussian Fourier features (Tancik et al. 2020, arXiv:2006.10739), as Song et al.
+    2021 (arXiv:2011.13456, appendix H) give them the logarithm of the noise: so t
+    should be linear in that. The frequencies are drawn once and for all, and are not
+    parameters. Raises ValueError if dim is odd.
+    """
+    if dim % 2:
+        raise ValueError(f"an embedding needs an even dim, not {dim}")
+    # NumPy promises that this old generator's numbers never change: checkpoints last
+    draws = np.random.RandomState(0).normal(size=dim // 2).astype(np.float32)
+    angles = 2.0 * math.pi * scale * t[:, None].astype(jnp.float32) * draws[None, :]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def embed_label(
+    label: Label | None,
+    *,
+    num_classes: int,
+    num_features: int,
+    width: int,
+    dtype: jnp.dtype,
+    class_init: jax.nn.initializers.Initializer = default_embed_init,
+) -> Float[Array, "b {width}"] | None:
+    """The embedding of a class or of a vector, or None where a network takes neither.
+
+    For the body of a compact module: makes its layer "label". Classes are 0 ...
+    num_classes - 1, and num_classes itself is "no class". Vectors have num_features
+    numbers and meet a matrix without a bias, so that zeros tell nothing. Raises
+    ValueError if the label is not what the network was made for.
+    """
+    if num_classes and num_features:
+        raise ValueError(
+            f"num_classes={num_classes} and num_features={num_features} do not go "
+            "together: a label is a class or a vector"
+        )
+    field = "num_features" if num_features else "num_classes"
+    wanted = num_features or num_classes
+    if (label is None) != (wanted == 0):
+        raise ValueError(
+            f"{field}={wanted} and {'no label' if label is None else 'a label'} "
+            "do not go together"
+        )
+    if label is None:
+        return None
+    if num_features:
+        if label.ndim != 2 or label.shape[-1] != num_features:
+            raise ValueError(
+                f"num_features={num_features} takes vectors of shape (B, "
+                f"{num_features}), not {label.shape}"
+            )
+        return nn.Dense(width, use_bias=False, dtype=dtype, name="label")(label)
+    if label.ndim != 1:
+        raise ValueError(
+            f"num_classes={num_classes} takes classes of shape (B,), not "
+            f"{label.shape}: for vectors there is num_features"
+        )
+    table = nn.Embed(
+        num_classes + 1, width, dtype=dtype, embedding_init=class_init, name="label"
+    )
+    return table(label)
+
+
+def embed_augmentation(
+    augment: Float[Array, "b k"] | None,
+    *,
+    num_augment: int,
+    batch: int,
+    width: int,
+    dtype: jnp.dtype,
+) -> Float[Array, "b {width}"] | None:
+    """The embedding of how examples were augmented; None in a network without it.
+
+    For the body of a compact module: makes its layer "augment", which has no bias. No
+    vector is the vector of zeros, "as it was": add nothing. Raises ValueError if there
+    is a vector and num_augment is 0, or has another length.
+    """
+    if augment is not None and augment.shape[-1] != num_augment:
+        raise ValueError(
+            f"num_augment={num_augment} does not go with vectors of shape "
+            f"{augment.shape}"
+        )
+    if not num_augment:
+        return None
+    if augment is None:
+        augment = jnp.zeros((batch, num_augment))
+    return nn.Dense(width, use_bias=False, dtype=dtype, name="augment")(augment)

@@ -32,9 +32,15 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.method = ConfigDict()
     config.method.num_timesteps = 1000
+    config.method.schedule = "linear"  # or "cosine", which has no beta_start, beta_end
     config.method.beta_start = 1e-4
     config.method.beta_end = 0.02
     config.method.prediction = "eps"
+    config.method.variance = "fixed"  # or "learned"
+    config.method.vlb_weight = 1e-3  # of the bound in the loss, for "learned"
+    config.method.weighting = "simple"  # or "min_snr", "sigmoid"
+    config.method.min_snr_gamma = 5.0  # "min_snr"
+    config.method.sigmoid_bias = 2.0  # "sigmoid"
     config.method.flip = False  # a mirrored digit is no digit
     config.method.label_dropout = 0.1
     config.method.point_scale = 1.0

@@ -46,6 +46,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.p_std = 1.2
     config.method.flip = True  # half the images mirrored, and the network told so
     config.method.augment_probability = 0.12  # of each kind of movement; 0: none
+    config.method.weighting = "edm"  # or "min_snr", "sigmoid", "learned"
+    config.method.min_snr_gamma = 5.0  # "min_snr"
+    config.method.sigmoid_bias = 2.0  # "sigmoid"
     config.method.label_dropout = 0.1
     config.method.point_scale = 1.0
 

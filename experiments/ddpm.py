@@ -10,18 +10,33 @@ the mean, and so do we: the unit of `loss` is per dimension, near 1 when nothing
 learned.) Samples come from the reverse chain, or from any other sampler of
 `genjax.diffusion.solvers`, with the moving average of the weights; the log-likelihood
 is the variational bound.
+
+Improved DDPM (Nichol & Dhariwal 2021, arXiv:2102.09672): a cosine schedule, and with
+method.variance = "learned" further channels of the network for the variance of the
+reverse steps (`genjax.diffusion.posterior`, 4), taught by the bound at the same t:
+
+  L_hybrid = L_simple + lambda L_vlb                                        (eq. 16)
+
+with lambda = method.vlb_weight, L_vlb in bits per dimension, and no gradient of L_vlb
+with respect to the mean.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, paths, solvers, times, vlb
+from genjax.diffusion import guidance, paths, solvers, times, vlb, weighting
 from genjax.diffusion.conditioning import check_labels, check_network
-from genjax.diffusion.denoiser import Denoise, as_denoiser, clipped, quantity
+from genjax.diffusion.denoiser import Denoise, clipped, convert, quantity
+from genjax.diffusion.posterior import (
+    DenoiseAndSpread,
+    Variance,
+    mean_of,
+    with_spread,
+)
 from genjax.experiment import Experiment
 from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
@@ -57,14 +72,20 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     model = config.model.to_dict()
     backbone = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}[model.pop("backbone")]
     model["dtype"] = jnp.dtype(model["dtype"])
-    network = backbone(out_channels=spec.shape[-1], **model)
+    learned = method.variance == "learned"
+    channels = spec.shape[-1]
+    network = backbone(out_channels=channels * (2 if learned else 1), **model)
     num_classes = config.model.num_classes
 
     optim = config.optim.to_dict()
     ema_decay, accumulation = optim.pop("ema_decay"), optim.pop("accumulation")
     optimizer = make_optimizer(**optim)
 
-    path = paths.ddpm_linear(method.num_timesteps, method.beta_start, method.beta_end)
+    path = (
+        paths.ddpm_cosine(method.num_timesteps)
+        if method.schedule == "cosine"
+        else paths.ddpm_linear(method.num_timesteps, method.beta_start, method.beta_end)
+    )
 
     # --- data and network -------------------------------------------------------------
 
@@ -83,12 +104,19 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     def predict(
         params: Params, x: Array, t: Array, label: Array | None, dropout_key=None
     ) -> Array:
-        """What the network says of x_t: an estimate of `method.prediction`."""
+        """What the network says of x_t: see `split`."""
         train = dropout_key is not None
         streams = {"dropout": dropout_key} if train else {}
         out = network.apply({"params": params}, x, t, label, train=train, rngs=streams)
         assert isinstance(out, jax.Array)
         return out
+
+    def split(out: Array) -> tuple[Array, Array | None]:
+        """(an estimate of `method.prediction`, v of a learned variance)."""
+        if not learned:
+            return out, None
+        # v = 1/2 for an output of 0, as in the paper's released code
+        return out[..., :channels], 0.5 * (out[..., channels:] + 1.0)
 
     def init(key: Key) -> State:
         x, t = jnp.zeros((1, *spec.shape)), jnp.zeros(1)
@@ -103,18 +131,41 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- training ---------------------------------------------------------------------
 
-    def l_simple(
+    def losses(
         params: Params, x0: Array, label: Array | None, key: Key, dropout_key=None
-    ) -> Array:
-        """L_simple of each example, (B,): a mean over its dimensions."""
+    ) -> dict[str, Array]:
+        """Of each example, (B,): L_simple, a mean over dimensions, its weight, L_vlb.
+
+        L_vlb is left out where the variance is not learned.
+        """
         t_key, eps_key = jax.random.split(key)
         i = jax.random.randint(t_key, x0.shape[:1], 1, method.num_timesteps + 1)
         t = i / method.num_timesteps
         eps = jax.random.normal(eps_key, x0.shape)
         xt = path.diffuse(x0, eps, t)
         target = quantity(x0, eps, t, path=path, name=method.prediction)
-        error = jnp.square(target - predict(params, xt, t, label, dropout_key))
-        return jnp.mean(error, axis=tuple(range(1, error.ndim)))
+        value, v = split(predict(params, xt, t, label, dropout_key))
+        error = jnp.square(target - value)
+        terms = {"simple": jnp.mean(error, axis=tuple(range(1, error.ndim)))}
+        terms["weight"] = weighting.weight(
+            method.weighting,
+            t,
+            path=path,
+            prediction=method.prediction,
+            min_snr_gamma=method.min_snr_gamma,
+            sigmoid_bias=method.sigmoid_bias,
+        )
+        if v is not None:
+            terms["vlb"] = vlb.learned_variance_loss(
+                x0,
+                convert(value, xt, t, path=path, source=method.prediction, target="x0"),
+                v,
+                i,
+                path=path,
+                num_timesteps=method.num_timesteps,
+                num_levels=spec.num_levels,
+            )
+        return terms
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         flip_key, label_key, noise_key, dropout_key = jax.random.split(key, 4)
@@ -126,7 +177,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         if num_classes:  # now and then no label: teaches the unconditional model too
             hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
             label = jnp.where(hidden, num_classes, batch["label"])
-        return l_simple(params, x0, label, noise_key, dropout_key).mean(), {}
+        terms = losses(params, x0, label, noise_key, dropout_key)
+        loss = terms["weight"] * terms["simple"]
+        if learned:
+            loss = loss + method.vlb_weight * terms["vlb"]
+        return loss.mean(), {}
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         (loss, _), grads = mean_gradients(
@@ -142,12 +197,20 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- what the model can do --------------------------------------------------------
 
+    def make_spread(params: Params, label: Array | None) -> DenoiseAndSpread:
+        """denoise(x, t) -> (x0, v) for these weights; x0 clipped if so chosen."""
+
+        def denoise(x: Array, t: Array) -> tuple[Array, Array | None]:
+            t = jnp.broadcast_to(t, x.shape[:1])
+            value, v = split(predict(params, x, t, label))
+            x0 = convert(value, x, t, path=path, source=method.prediction, target="x0")
+            return x0, v
+
+        return with_spread(denoise, clipped) if sampler.clip else denoise
+
     def make_denoiser(params: Params, label: Array | None) -> Denoise:
-        """denoise(x, t) for these weights, clipped to the data's range if so chosen."""
-        denoise = as_denoiser(
-            lambda x, t: predict(params, x, t, label), path, method.prediction
-        )
-        return clipped(denoise) if sampler.clip else denoise
+        """denoise(x, t) -> x0 for these weights, clipped if so chosen."""
+        return mean_of(make_spread(params, label))
 
     sampling_times = times.spaced(
         sampler.spacing,
@@ -162,11 +225,15 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         check_labels(label, num, num_classes)
         if num_classes and label is None:
             label = jax.random.randint(label_key, (num,), 0, num_classes)
-        denoise = make_denoiser(state.ema_params, label)
-        if sampler.guidance_scale != 1.0:
+
+        def guided(denoise: Denoise) -> Denoise:
+            if sampler.guidance_scale == 1.0:
+                return denoise
             null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
             denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
-            denoise = clipped(denoise) if sampler.clip else denoise
+            return clipped(denoise) if sampler.clip else denoise
+
+        denoise = with_spread(make_spread(state.ema_params, label), guided)
         x = jax.random.normal(noise_key, (num, *spec.shape))
         x = solvers.sample_with(
             sampler.name,
@@ -190,7 +257,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
         bound = vlb.variational_bound(
-            make_denoiser(state.ema_params, labels_of(batch)),
+            make_spread(state.ema_params, labels_of(batch)),
             to_model(batch["image"]),
             path=path,
             num_timesteps=method.num_timesteps,
@@ -205,8 +272,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         return -bound.nats - spec.shape[-1] * jnp.log(method.point_scale)
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
+        """loss_simple: not weighted, however it was trained."""
         x0, label = to_model(batch["image"]), labels_of(batch)
-        return {"loss_simple": l_simple(state.ema_params, x0, label, key)}
+        terms = losses(state.ema_params, x0, label, key)
+        values = {"loss_simple": terms["simple"]}
+        return values | {"loss_vlb": terms["vlb"]} if learned else values
 
     return Experiment(
         init=init,
@@ -227,14 +297,23 @@ def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
-    one_of("method.prediction", config.method.prediction, ["eps", "x0", "v"])
-    sampler = config.sampler
+    method, sampler = config.method, config.sampler
+    one_of("method.schedule", method.schedule, ["linear", "cosine"])
+    one_of("method.prediction", method.prediction, ["eps", "x0", "v"])
+    one_of("method.variance", method.variance, ["fixed", "learned"])
+    one_of("method.weighting", method.weighting, weighting.WEIGHTINGS)
     one_of("sampler.name", sampler.name, solvers.NAMES)
     one_of("sampler.spacing", sampler.spacing, times.SPACINGS)
-    one_of("sampler.variance", sampler.variance, ["fixed_small", "fixed_large"])
-    if not 1 <= sampler.num_steps <= config.method.num_timesteps:
+    one_of("sampler.variance", sampler.variance, get_args(Variance))
+    if sampler.variance == "learned" and method.variance != "learned":
         raise UserError(
-            f"sampler.num_steps must be in 1 ... {config.method.num_timesteps} "
+            "sampler.variance='learned' needs a model that was trained with "
+            f"method.variance='learned', not {method.variance!r}: choose fixed_small "
+            "or fixed_large"
+        )
+    if not 1 <= sampler.num_steps <= method.num_timesteps:
+        raise UserError(
+            f"sampler.num_steps must be in 1 ... {method.num_timesteps} "
             f"(method.num_timesteps), not {sampler.num_steps}"
         )
     least = {"eta": 0.0, "churn": 0.0, "snr": 0.0, "corrector_steps": 1}
@@ -244,6 +323,14 @@ def check(config: Config, spec: DataSpec) -> None:
             raise UserError(
                 f"sampler.{name} must be at least {value}, not {sampler[name]}"
             )
+    if not method.min_snr_gamma > 0:
+        raise UserError(
+            f"method.min_snr_gamma must be more than 0, not {method.min_snr_gamma}"
+        )
+    if method.vlb_weight < 0:
+        raise UserError(
+            f"method.vlb_weight must be at least 0.0, not {method.vlb_weight}"
+        )
     check_network(
         spec,
         backbone=config.model.backbone,

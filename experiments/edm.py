@@ -12,7 +12,9 @@ with s^2 = sigma^2 + sigma_data^2. Then F sees unit variance, and its target
   (3) (x0 - c_skip x) / c_out
 
 has unit variance too, at every sigma. Training weighs the error of D by lambda(sigma) =
-1 / c_out^2, that is the error of F by 1 (eq. 8), with log sigma ~ N(P_mean, P_std^2).
+1 / c_out^2, that is the error of F by 1 (eq. 8), with log sigma ~ N(P_mean, P_std^2);
+or by another weighting (`genjax.diffusion.weighting`), of which "learned" is that of
+EDM2 (Karras et al. 2024, arXiv:2312.02696). It is for training alone.
 Samples come from Heun's method on a grid of noise levels, with a little noise put in
 again on the way where churn > 0 (algorithm 2).
 
@@ -31,7 +33,7 @@ import optax
 from jaxtyping import Float
 
 from genjax.choices import one_of
-from genjax.diffusion import augment, guidance, ode, paths
+from genjax.diffusion import augment, guidance, ode, paths, weighting
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath, per_example
@@ -118,6 +120,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         x, t = jnp.zeros((1, *spec.shape)), jnp.zeros(1)
         label = jnp.zeros(1, jnp.int32) if num_classes else None
         params = network.init(key, x, t, label)["params"]
+        if method.weighting == "learned":  # beside the network, which does not see it
+            params = {**params, "uncertainty": weighting.initial_uncertainty()}
         return State(
             params=params,
             ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
@@ -127,15 +131,15 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- training ---------------------------------------------------------------------
 
-    def weighted_error(
+    def error_of(
         params: Params,
         x0: Array,
         label: Array | None,
         key: Key,
         dropout_key=None,
         moved: Array | None = None,
-    ) -> Array:
-        """The loss of each example, (B,): a mean over its dimensions."""
+    ) -> tuple[Array, Array]:
+        """The squared error of F, a mean over dimensions, and log sigma; each (B,)."""
         sigma_key, eps_key = jax.random.split(key)
         log_sigma = method.p_mean + method.p_std * jax.random.normal(
             sigma_key, x0.shape[:1]
@@ -147,7 +151,27 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         x = per_example(c.into, x) * x
         f = predict(params, x, c.noise, label, dropout_key, moved)
         error = jnp.square(target - f)
-        return jnp.mean(error, axis=tuple(range(1, error.ndim)))
+        return jnp.mean(error, axis=tuple(range(1, error.ndim))), log_sigma
+
+    def weighted(error: Array, log_sigma: Array, params: Params) -> Array:
+        """The loss of each example, from the error of F."""
+        if method.weighting == "edm":
+            return error
+        if method.weighting == "learned":
+            u = weighting.uncertainty(params["uncertainty"], -2.0 * log_sigma)
+            return weighting.uncertain(error, u)
+        sigma = jnp.exp(log_sigma)
+        weight = weighting.weight(
+            method.weighting,
+            sigma / sampler.sigma_max,
+            path=path,
+            prediction="x0",
+            min_snr_gamma=method.min_snr_gamma,
+            sigmoid_bias=method.sigmoid_bias,
+        )
+        # D's error is c_out times F's
+        c = precondition(sigma, method.sigma_data)
+        return weight * jnp.square(c.out) * error
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         flip_key, label_key, noise_key, dropout_key = jax.random.split(key, 4)
@@ -166,8 +190,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         if num_classes:  # now and then no label: teaches the unconditional model too
             hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
             label = jnp.where(hidden, num_classes, batch["label"])
-        error = weighted_error(params, x0, label, noise_key, dropout_key, moved)
-        return error.mean(), {}
+        error, log_sigma = error_of(params, x0, label, noise_key, dropout_key, moved)
+        return weighted(error, log_sigma, params).mean(), {}
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         (loss, _), grads = mean_gradients(
@@ -219,8 +243,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         return to_data(x)
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
+        """loss_weighted: by EDM's weights, however it was trained."""
         x0, label = to_model(batch["image"]), batch["label"] if num_classes else None
-        return {"loss_weighted": weighted_error(state.ema_params, x0, label, key)}
+        return {"loss_weighted": error_of(state.ema_params, x0, label, key)[0]}
 
     return Experiment(
         init=init,
@@ -286,9 +311,12 @@ def check(config: Config, spec: DataSpec) -> None:
     method, sampler = config.method, config.sampler
     one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
+    weightings = ["edm", "min_snr", "sigmoid", "learned"]
+    one_of("method.weighting", method.weighting, weightings)
     for name, value in [
         ("method.sigma_data", method.sigma_data),
         ("method.p_std", method.p_std),
+        ("method.min_snr_gamma", method.min_snr_gamma),
         ("method.point_scale", method.point_scale),
         ("sampler.num_steps", sampler.num_steps),
         ("sampler.sigma_min", sampler.sigma_min),

@@ -12,7 +12,8 @@ et al., eq. 23 with sigma_min = 0), so it learns the mean velocity E[eps - x0 | 
 The ODE dx/dt = E[eps - x0 | x_t = x], run from noise at t = 1 back to t = 0, gives
 samples.
 
-What may vary: how t is drawn (`draw_times`), and which eps meets which x0 (`couple`).
+What may vary: how t is drawn (`draw_times`), which eps meets which x0 (`couple`), and
+what the error weighs at each t (`genjax.diffusion.weighting`).
 """
 
 import math
@@ -24,7 +25,7 @@ import optax
 from jaxtyping import Float, Int
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, ode_likelihood, paths, solvers
+from genjax.diffusion import guidance, ode_likelihood, paths, solvers, weighting
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
 from genjax.diffusion.ode import velocity
@@ -144,7 +145,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
             label = jnp.where(hidden, num_classes, label)
         t = draw_times(t_key, len(x0), **time_options)
-        return velocity_error(params, x0, eps, t, label, dropout_key).mean(), {}
+        weight = weighting.weight(
+            method.weighting,
+            t,
+            path=PATH,
+            prediction="velocity",
+            min_snr_gamma=method.min_snr_gamma,
+            sigmoid_bias=method.sigmoid_bias,
+        )
+        error = velocity_error(params, x0, eps, t, label, dropout_key)
+        return (weight * error).mean(), {}
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         (loss, _), grads = mean_gradients(
@@ -322,6 +332,7 @@ def check(config: Config, spec: DataSpec) -> None:
         ["uniform", "logit_normal"],
     )
     one_of("method.coupling", method.coupling, ["independent", "optimal_transport"])
+    one_of("method.weighting", method.weighting, weighting.WEIGHTINGS)
     one_of("sampler.name", sampler.name, solvers.NAMES)
     traces = ["hutchinson", "exact"]
     one_of("eval.likelihood_trace", config.eval.likelihood_trace, traces)
@@ -330,6 +341,7 @@ def check(config: Config, spec: DataSpec) -> None:
         ("method.time_shift", method.time_shift),
         ("sampler.time_shift", sampler.time_shift),
         ("method.time_std", method.time_std),
+        ("method.min_snr_gamma", method.min_snr_gamma),
         ("method.point_scale", method.point_scale),
         ("eval.likelihood_tolerance", config.eval.likelihood_tolerance),
     ]:

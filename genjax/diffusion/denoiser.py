@@ -50,6 +50,14 @@ def _coefficients(name: Quantity, path: GaussianPath, t: Array) -> tuple[Array, 
     )
 
 
+def determinant(
+    name: Quantity, path: GaussianPath, t: Float[Array, "*s"]
+) -> Float[Array, "*s"]:
+    """The determinant of (1) and (2) for the quantity `name`."""
+    a, b = _coefficients(name, path, t)
+    return path.alpha(t) * b - path.sigma(t) * a
+
+
 def quantity(
     x0: Float[Array, " b *d"],
     eps: Float[Array, " b *d"],

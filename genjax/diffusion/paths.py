@@ -92,6 +92,19 @@ def ddpm_linear(
     return discrete(np.cumprod(1.0 - betas))
 
 
+def ddpm_cosine(num_timesteps: int = 1000, offset: float = 0.008) -> GaussianPath:
+    """The path of improved DDPM; its step i is our t = i / num_timesteps.
+
+    alpha_bar_i = f(i / T) / f(0), f(t) = cos^2(pi/2 (t + s) / (1 + s)), s the offset
+    (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17), but no beta is more than 0.999,
+    so that alpha_bar ends above 0. `cosine` is the limit without an offset.
+    """
+    place = np.arange(num_timesteps + 1, dtype=np.float64) / num_timesteps
+    level = np.cos(0.5 * math.pi * (place + offset) / (1.0 + offset)) ** 2
+    betas = np.minimum(1.0 - level[1:] / level[:-1], 0.999)
+    return discrete(np.cumprod(1.0 - betas))
+
+
 def discrete(alpha_bar: np.ndarray) -> GaussianPath:
     """A variance-preserving path through alpha(i/T)^2 = alpha_bar[i-1], i = 1 ... T.
 

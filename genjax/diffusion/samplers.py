@@ -12,12 +12,18 @@ from jaxtyping import Float
 
 from genjax.diffusion.denoiser import Denoise, convert
 from genjax.diffusion.paths import GaussianPath
-from genjax.diffusion.posterior import Variance, model_variance, posterior
+from genjax.diffusion.posterior import (
+    DenoiseAndSpread,
+    Variance,
+    estimate,
+    model_variance,
+    posterior,
+)
 from genjax.typing import Array, Key
 
 
 def ancestral(
-    denoise: Denoise,
+    denoise: Denoise | DenoiseAndSpread,
     x: Float[Array, " b *d"],
     times: Float[Array | np.ndarray, " n"],
     *,
@@ -29,14 +35,15 @@ def ancestral(
 
     Ho et al. 2020 (arXiv:2006.11239, algorithm 2), between any times, so respaced too
     (Nichol & Dhariwal 2021, arXiv:2102.09672, section 4). times fall; no noise is added
-    by a step that ends at 0.
+    by a step that ends at 0. The variance "learned" takes a denoiser of (x0, v).
     """
 
     def step(xt: Array, now: tuple[Array, Array, Key]) -> tuple[Array, None]:
         t, s, step_key = now
         q = posterior(path, t, s)
-        mean = q.from_xt * xt + q.from_x0 * denoise(xt, t)
-        std = jnp.where(s > 0.0, jnp.sqrt(model_variance(q, variance)), 0.0)
+        x0, v = estimate(denoise, xt, t)
+        mean = q.from_xt * xt + q.from_x0 * x0
+        std = jnp.where(s > 0.0, jnp.sqrt(model_variance(q, variance, v)), 0.0)
         return mean + std * jax.random.normal(step_key, xt.shape, xt.dtype), None
 
     return _scan(step, x, times, key)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from genjax.diffusion import multistep, ode, samplers
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
-from genjax.diffusion.posterior import Variance
+from genjax.diffusion.posterior import DenoiseAndSpread, Variance, mean_of
 from genjax.typing import Array, Key
 
 Name = Literal[
@@ -31,7 +31,7 @@ NAMES: tuple[Name, ...] = get_args(Name)
 
 def sample_with(
     name: Name,
-    denoise: Denoise,
+    denoise: Denoise | DenoiseAndSpread,
     x: Float[Array, " b *d"],
     times: Float[Array | np.ndarray, " n"],
     *,
@@ -49,13 +49,15 @@ def sample_with(
 
     Each takes of the options those that it knows: eta ddim; variance ancestral; churn
     heun; snr and corrector_steps predictor_corrector; tolerance and end adaptive, which
-    of the times takes only the first, and denoises at end.
+    of the times takes only the first, and denoises at end. Only ancestral has a use
+    for the v of a denoiser of (x0, v).
     """
+    if name == "ancestral":
+        return samplers.ancestral(
+            denoise, x, times, path=path, key=key, variance=variance
+        )
+    denoise = mean_of(denoise)
     match name:
-        case "ancestral":
-            return samplers.ancestral(
-                denoise, x, times, path=path, key=key, variance=variance
-            )
         case "ddim":
             return samplers.ddim(denoise, x, times, path=path, key=key, eta=eta)
         case "euler":

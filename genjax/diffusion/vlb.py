@@ -13,18 +13,29 @@ from_x0 (x0 - x0_hat) alone (eqs. 7, 8 and 10; `posterior` for the coefficients)
 (3) has the mean x0_hat(x_{1/T}). Pixels: the mass of the pixel's bin (eq. 13), with the
 variance of "fixed_small" at i = 2 whichever variance the other steps have, as in the
 released code (at i = 1 the small one is 0). Points: a density, with the variance of
-"fixed_large" at i = 1, right for data much wider than the first step's noise.
+"fixed_large" at i = 1, right for data much wider than the first step's noise. Learned
+variances lie between the former (v = 0) and the latter (v = 1) for both, as in the
+released code of Nichol & Dhariwal 2021 (arXiv:2102.09672).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath, per_example
-from genjax.diffusion.posterior import Variance, model_variance, posterior
+from genjax.diffusion.posterior import (
+    DenoiseAndSpread,
+    Posterior,
+    Variance,
+    between,
+    estimate,
+    model_variance,
+    posterior,
+)
 from genjax.distributions import (
     discretized_normal_log_prob,
     normal_kl,
@@ -47,7 +58,7 @@ class Bound(NamedTuple):
 
 
 def variational_bound(
-    denoise: Denoise,
+    denoise: Denoise | DenoiseAndSpread,
     x0: Float[Array, " b *d"],
     *,
     path: GaussianPath,
@@ -63,6 +74,7 @@ def variational_bound(
     draws: None: all T - 1 terms of (2). Else (2) is estimated without bias from so many
         for each example (`draw_timesteps`); (1) and (3) are always taken whole. The
         cost is draws + 1 evaluations of denoise.
+    variance: "learned" takes a denoiser of (x0, v).
     Raises ValueError if num_timesteps < 2 or draws < 1.
     """
     if num_timesteps < 2:
@@ -70,16 +82,10 @@ def variational_bound(
     decoder_key, step_key, draw_key = jax.random.split(key, 3)
 
     def term(i: Array, key: Key) -> Array:  # (2) at one i, a scalar or (B,)
-        t, s = i / num_timesteps, (i - 1) / num_timesteps
-        q = posterior(path, t, s)
+        t = i / num_timesteps
         xt = path.diffuse(x0, jax.random.normal(key, x0.shape, x0.dtype), t)
-        divergence = normal_kl(
-            per_example(q.from_x0, x0) * x0,
-            per_example(q.small, x0),
-            per_example(q.from_x0, x0) * denoise(xt, t),
-            per_example(model_variance(q, variance), x0),
-        )
-        return _sum(jnp.broadcast_to(divergence, x0.shape))
+        q = _step_back(path, i, num_timesteps, like=x0)
+        return _divergence(x0, *estimate(denoise, xt, t), q, variance)
 
     def add(total: Array, draw: tuple[Array, Array, Key]) -> tuple[Array, None]:
         i, weight, key = draw
@@ -98,8 +104,41 @@ def variational_bound(
     return Bound(
         prior=_prior(x0, path),
         diffusion=diffusion,
-        decoder=_decoder(denoise, x0, path, num_timesteps, num_levels, decoder_key),
+        decoder=_decoder(
+            denoise, x0, path, num_timesteps, num_levels, variance, decoder_key
+        ),
     )
+
+
+def learned_variance_loss(
+    x0: Float[Array, " b *d"],
+    x0_hat: Float[Array, " b *d"],
+    v: Float[Array, " b *d"],
+    i: Int[Array, " b"],
+    *,
+    path: GaussianPath,
+    num_timesteps: int,
+    num_levels: int,
+) -> Float[Array, " b"]:
+    """An estimate of the bound from one i in 1 ... T an example, in bits per dimension.
+
+    L_vlb of Nichol & Dhariwal 2021 (arXiv:2102.09672, section 3.1, eq. 16): T times the
+    term (2) at i, or (3) where i = 1, which for uniform i is the whole bound but for
+    (1), in expectation. Bits per dimension is the unit that the paper's lambda = 0.001
+    is meant for, next to a squared error averaged over dimensions. The gradient goes
+    to v alone, not to x0_hat.
+
+    x0_hat, v: what a denoiser of (x0, v) says of x_t at t = i / T.
+    """
+    x0_hat = jax.lax.stop_gradient(x0_hat)
+    # where i = 1 the place of (2) is held by its neighbour: its own variance is 0
+    q = _step_back(path, jnp.maximum(i, 2), num_timesteps, like=x0)
+    step = _divergence(x0, x0_hat, v, q, "learned")
+    # elsewhere x0_hat may be so far off that the gradient of (3) is not a number
+    mean = jnp.where(per_example(i.astype(x0.dtype), x0) > 1, x0, x0_hat)
+    first = _reconstruction(x0, mean, v, path, num_timesteps, num_levels, "learned")
+    nats = jnp.where(i > 1, step, first)
+    return num_timesteps * nats / (math.log(2.0) * x0[0].size)
 
 
 def draw_timesteps(
@@ -137,22 +176,58 @@ def _prior(x0: Array, path: GaussianPath) -> Array:
     return _sum(normal_kl(alpha * x0, jnp.square(sigma), jnp.zeros(()), one))
 
 
+def _step_back(
+    path: GaussianPath, i: Array, num_timesteps: int, *, like: Array
+) -> Posterior:
+    """The posterior from timestep i to i - 1, shaped to multiply `like`."""
+    q = posterior(path, i / num_timesteps, (i - 1) / num_timesteps)
+    return Posterior(*(per_example(values, like) for values in q))
+
+
+def _divergence(
+    x0: Array, x0_hat: Array, v: Array | None, q: Posterior, variance: Variance
+) -> Array:
+    """(2) at one step."""
+    spread = model_variance(q, variance, v)
+    divergence = normal_kl(q.from_x0 * x0, q.small, q.from_x0 * x0_hat, spread)
+    return _sum(jnp.broadcast_to(divergence, x0.shape))
+
+
 def _decoder(
-    denoise: Denoise,
+    denoise: Denoise | DenoiseAndSpread,
     x0: Array,
     path: GaussianPath,
     num_timesteps: int,
     num_levels: int,
+    variance: Variance,
     key: Key,
 ) -> Array:
-    """(3)."""
-    first, second = jnp.asarray(1 / num_timesteps), jnp.asarray(2 / num_timesteps)
+    """(3), with one draw."""
+    first = jnp.asarray(1 / num_timesteps)
     x1 = path.diffuse(x0, jax.random.normal(key, x0.shape, x0.dtype), first)
-    mean = denoise(x1, first)
+    mean, v = estimate(denoise, x1, first)
+    return _reconstruction(x0, mean, v, path, num_timesteps, num_levels, variance)
+
+
+def _reconstruction(
+    x0: Array,
+    mean: Array,
+    v: Array | None,
+    path: GaussianPath,
+    num_timesteps: int,
+    num_levels: int,
+    variance: Variance,
+) -> Array:
+    """(3), given what denoise says of x_{1/T}."""
+    first, second = jnp.asarray(1 / num_timesteps), jnp.asarray(2 / num_timesteps)
+    small = posterior(path, second, first).small
+    large = posterior(path, first, jnp.zeros_like(first)).large
+    spread = small if num_levels else large
+    if variance == "learned" and v is not None:  # without v (2) has refused already
+        spread = between(small, large, v)
+    std = jnp.sqrt(spread)
     if num_levels == 0:
-        std = jnp.sqrt(posterior(path, first, jnp.zeros_like(first)).large)
         return -_sum(normal_log_prob(x0, mean, std))
-    std = jnp.sqrt(posterior(path, second, first).small)
     return -_sum(discretized_normal_log_prob(x0, mean, std, num_levels=num_levels))
 
 

@@ -1,0 +1,112 @@
+"""Improved DDPM on CIFAR-10 (Nichol & Dhariwal 2021, arXiv:2102.09672).
+
+    python launch.py --config=configs/ddpm_cifar_improved.py --workdir=runs/improved
+
+Hardware: one data-centre GPU, days. The paper's recipe for L_hybrid: cosine schedule,
+4000 steps, learned variances, 500,000 updates; it reports 3.17 bits/dim and FID 3.19.
+Not theirs: the network is told the time by a shift, not by a scale and a shift. Own
+figures: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config, or its "tiny" variant for tests."""
+    config = ConfigDict()
+    config.experiment = "ddpm"
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"
+    config.data.dir = placeholder(str)
+
+    config.model = ConfigDict()
+    config.model.backbone = "unet"
+    config.model.channels = 128
+    config.model.channel_multipliers = (1, 2, 2, 2)
+    config.model.num_res_blocks = 3
+    config.model.attention_resolutions = (16, 8)
+    config.model.num_heads = 4
+    config.model.dropout = 0.3
+    config.model.num_classes = 0  # 10: class-conditional
+    config.model.dtype = "float32"
+
+    config.method = ConfigDict()
+    config.method.num_timesteps = 4000
+    config.method.schedule = "cosine"
+    config.method.beta_start = 1e-4  # these two for "linear" only
+    config.method.beta_end = 0.02
+    config.method.prediction = "eps"
+    config.method.variance = "learned"
+    config.method.vlb_weight = 1e-3  # of the bound in the loss
+    config.method.weighting = "simple"  # or "min_snr", "sigmoid"
+    config.method.min_snr_gamma = 5.0  # "min_snr"
+    config.method.sigmoid_bias = 2.0  # "sigmoid"
+    config.method.flip = True
+    config.method.label_dropout = 0.1
+    config.method.point_scale = 1.0
+
+    config.optim = ConfigDict()
+    config.optim.learning_rate = 1e-4
+    config.optim.warmup_steps = 0
+    config.optim.decay_steps = placeholder(int)
+    config.optim.clip = placeholder(float)
+    config.optim.ema_decay = 0.9999
+    config.optim.accumulation = 1
+
+    config.training = ConfigDict()
+    config.training.num_steps = 500_000
+    config.training.batch_size = 128
+    config.training.log_every = 500
+    config.training.save_every = 10_000
+    config.training.sample_every = 10_000
+    config.training.eval_every = 50_000
+    config.training.steps_per_call = 10
+    config.training.keep_last = 2
+    config.training.keep_every = placeholder(int)
+    config.training.keep_best_by = placeholder(str)  # a metric; lower is better
+
+    config.sampler = ConfigDict()
+    config.sampler.name = "ancestral"
+    config.sampler.num_steps = 4000  # in the paper 100 do nearly as well
+    config.sampler.eta = 0.0
+    config.sampler.churn = 0.0  # heun
+    config.sampler.snr = 0.16  # predictor_corrector
+    config.sampler.corrector_steps = 1
+    config.sampler.tolerance = 1e-4  # adaptive
+    config.sampler.spacing = "uniform"
+    config.sampler.variance = "learned"
+    config.sampler.guidance_scale = 1.0
+    config.sampler.clip = True
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 500
+    config.eval.num_samples = 50_000
+    config.eval.likelihood_timesteps = placeholder(int)  # None: all
+    config.eval.limit = placeholder(int)
+
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = 1
+
+    if variant == "tiny":
+        config.model.channels = 8
+        config.model.channel_multipliers = (1, 1)
+        config.model.num_res_blocks = 1
+        config.model.dropout = 0.0
+        config.method.num_timesteps = 20
+        config.training.num_steps = 4
+        config.training.batch_size = 8
+        config.training.log_every = 2
+        config.training.save_every = 2
+        config.training.sample_every = 4
+        config.training.eval_every = 4
+        config.training.steps_per_call = 2
+        config.sampler.num_steps = 4
+        config.eval.batch_size = 16
+        config.eval.num_samples = 16
+        config.eval.limit = 32
+    elif variant:
+        raise ValueError(f"there is no variant {variant!r} of this config; try 'tiny'")
+    return config

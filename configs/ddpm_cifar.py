@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.flip = True
     config.method.label_dropout = 0.1
     config.method.point_scale = 1.0
+    config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 2e-4
@@ -78,6 +79,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.spacing = "uniform"
     config.sampler.variance = "fixed_large"
     config.sampler.guidance_scale = 1.0
+    config.sampler.guidance_min_t = 0.0  # guidance at these t only; 0 is data
+    config.sampler.guidance_max_t = 1.0
+    config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
+    config.sampler.autoguidance_scale = 1.0  # 1: none
     config.sampler.clip = True
 
     config.eval = ConfigDict()

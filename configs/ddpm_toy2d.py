@@ -42,6 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.flip = False
     config.method.label_dropout = 0.1
     config.method.point_scale = 1.5  # about the standard deviation of the points
+    config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-3
@@ -74,6 +75,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.spacing = "uniform"
     config.sampler.variance = "fixed_small"
     config.sampler.guidance_scale = 1.0
+    config.sampler.guidance_min_t = 0.0  # guidance at these t only; 0 is data
+    config.sampler.guidance_max_t = 1.0
+    config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
+    config.sampler.autoguidance_scale = 1.0  # 1: none
     config.sampler.clip = False
 
     config.eval = ConfigDict()

@@ -29,7 +29,11 @@ import optax
 
 from genjax.choices import one_of
 from genjax.diffusion import guidance, paths, solvers, times, vlb, weighting
-from genjax.diffusion.conditioning import check_labels, check_network
+from genjax.diffusion.conditioning import (
+    check_guidance,
+    check_labels,
+    check_network,
+)
 from genjax.diffusion.denoiser import Denoise, clipped, convert, quantity
 from genjax.diffusion.posterior import (
     DenoiseAndSpread,
@@ -61,6 +65,7 @@ class State(NamedTuple):
     ema_params: Params
     opt_state: optax.OptState
     step: Array
+    guide_params: Params | None = None  # the average at method.guide_step
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
@@ -127,6 +132,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
             opt_state=optimizer.init(params),
             step=jnp.zeros((), jnp.int32),
+            guide_params=jax.tree.map(jnp.copy, params) if method.guide_step else None,
         )
 
     # --- training ---------------------------------------------------------------------
@@ -192,7 +198,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         ema_params = ema_update(
             state.ema_params, params, step=state.step, decay=ema_decay
         )
-        state = State(params, ema_params, opt_state, state.step + 1)
+        step = state.step + 1
+        guide_params = guidance.early(
+            state.guide_params, ema_params, step=step, until=method.guide_step
+        )
+        state = State(params, ema_params, opt_state, step, guide_params)
         return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
     # --- what the model can do --------------------------------------------------------
@@ -219,6 +229,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         num_timesteps=method.num_timesteps,
     )
 
+    guidance_options = {
+        "scale": sampler.guidance_scale,
+        "guide_scale": sampler.autoguidance_scale,
+        "interval": (sampler.guidance_min_t, sampler.guidance_max_t),
+        "rescale": sampler.guidance_rescale,
+    }
+
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Raises UserError for labels that the model does not know."""
         label_key, noise_key, chain_key = jax.random.split(key, 3)
@@ -227,10 +244,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             label = jax.random.randint(label_key, (num,), 0, num_classes)
 
         def guided(denoise: Denoise) -> Denoise:
-            if sampler.guidance_scale == 1.0:
-                return denoise
-            null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
-            denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
+            denoise = guidance.guided(
+                denoise,
+                null=make_denoiser(state.ema_params, jnp.full(num, num_classes)),
+                guide=make_denoiser(state.guide_params, label),
+                **guidance_options,
+            )
             return clipped(denoise) if sampler.clip else denoise
 
         denoise = with_spread(make_spread(state.ema_params, label), guided)
@@ -285,6 +304,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         log_likelihood=log_likelihood,
         likelihood_kind="lower_bound",
         likelihood_note=likelihood_note(config),
+        likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
@@ -336,6 +356,13 @@ def check(config: Config, spec: DataSpec) -> None:
         backbone=config.model.backbone,
         num_classes=config.model.num_classes,
         guidance_scale=sampler.guidance_scale,
+    )
+    check_guidance(
+        interval=(sampler.guidance_min_t, sampler.guidance_max_t),
+        rescale=sampler.guidance_rescale,
+        autoguidance_scale=sampler.autoguidance_scale,
+        guide_step=config.method.guide_step,
+        num_steps=config.training.num_steps,
     )
 
 

@@ -26,7 +26,11 @@ from jaxtyping import Float, Int
 
 from genjax.choices import one_of
 from genjax.diffusion import guidance, ode_likelihood, paths, solvers, weighting
-from genjax.diffusion.conditioning import check_labels, check_network
+from genjax.diffusion.conditioning import (
+    check_guidance,
+    check_labels,
+    check_network,
+)
 from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
 from genjax.diffusion.ode import velocity
 from genjax.experiment import Experiment
@@ -55,6 +59,7 @@ class State(NamedTuple):
     ema_params: Params
     opt_state: optax.OptState
     step: Array
+    guide_params: Params | None = None  # the average at method.guide_step
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
@@ -106,6 +111,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
             opt_state=optimizer.init(params),
             step=jnp.zeros((), jnp.int32),
+            guide_params=jax.tree.map(jnp.copy, params) if method.guide_step else None,
         )
 
     # --- training ---------------------------------------------------------------------
@@ -165,7 +171,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         ema_params = ema_update(
             state.ema_params, params, step=state.step, decay=ema_decay
         )
-        state = State(params, ema_params, opt_state, state.step + 1)
+        step = state.step + 1
+        guide_params = guidance.early(
+            state.guide_params, ema_params, step=step, until=method.guide_step
+        )
+        state = State(params, ema_params, opt_state, step, guide_params)
         return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
     # --- what the model can do --------------------------------------------------------
@@ -179,16 +189,25 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     grid = jnp.linspace(1.0, 0.0, sampler.num_steps + 1)
     sampling_times = shift_times(grid, sampler.time_shift)
 
+    guidance_options = {
+        "scale": sampler.guidance_scale,
+        "guide_scale": sampler.autoguidance_scale,
+        "interval": (sampler.guidance_min_t, sampler.guidance_max_t),
+        "rescale": sampler.guidance_rescale,
+    }
+
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         """Raises UserError for labels that the model does not know."""
         label_key, noise_key, solver_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
             label = jax.random.randint(label_key, (num,), 0, num_classes)
-        denoise = make_denoiser(state.ema_params, label)
-        if sampler.guidance_scale != 1.0:
-            null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
-            denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
+        denoise = guidance.guided(
+            make_denoiser(state.ema_params, label),
+            null=make_denoiser(state.ema_params, jnp.full(num, num_classes)),
+            guide=make_denoiser(state.guide_params, label),
+            **guidance_options,
+        )
         x = jax.random.normal(noise_key, (num, *spec.shape))
         x = solvers.sample_with(
             sampler.name, denoise, x, sampling_times, path=PATH, key=solver_key
@@ -237,6 +256,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         log_likelihood=log_likelihood if config.eval.likelihood else None,
         likelihood_kind=likelihood_kind(config, spec),
         likelihood_note=likelihood_note(config, spec),
+        likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
@@ -352,6 +372,13 @@ def check(config: Config, spec: DataSpec) -> None:
         backbone=config.model.backbone,
         num_classes=config.model.num_classes,
         guidance_scale=sampler.guidance_scale,
+    )
+    check_guidance(
+        interval=(sampler.guidance_min_t, sampler.guidance_max_t),
+        rescale=sampler.guidance_rescale,
+        autoguidance_scale=sampler.autoguidance_scale,
+        guide_step=config.method.guide_step,
+        num_steps=config.training.num_steps,
     )
 
 

@@ -18,7 +18,7 @@ from genjax.choices import nearest
 from genjax.typing import Config, UserError
 
 Weights = Literal["ema", "raw"]
-MODES = ("train", "evaluate", "sample", "latents")
+MODES = ("train", "evaluate", "sample", "latents", "classify")
 SECTIONS = ("data", "model", "optim", "training", "sampler", "eval", "mesh")
 
 CONFIG = config_flags.DEFINE_config_file(

@@ -52,6 +52,9 @@ class Experiment(Generic[StateT]):
     likelihood_note: str = ""
     """How it was taken (dequantisation, number of draws, ...), for the protocol."""
 
+    likelihood_given: Literal["nothing", "label"] = "nothing"
+    """"label": it is log p(x | y) with y = batch["label"], for `--mode=classify`."""
+
     encode: Callable[[StateT, Batch, Key], Array] | None = None
     """(state, batch, key) -> (B, D) codes."""
 

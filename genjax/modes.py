@@ -1,4 +1,4 @@
-"""What the command line can do: train, evaluate, sample, look at latents.
+"""What the command line can do: train, evaluate, sample, look at latents, classify.
 
 Here an experiment, its data, the loop and the evaluation meet; each knows nothing of
 the others.
@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from genjax.choices import nearest
+from genjax.classify import classify
 from genjax.commandline import Options
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation import extractors
@@ -67,6 +68,7 @@ def run(
             "evaluate": evaluate,
             "sample": sample,
             "latents": functools.partial(latents, find_experiment=find_experiment),
+            "classify": classify,
         }
         modes[options.mode](options, make_experiment, stop)
 

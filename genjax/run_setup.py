@@ -66,6 +66,12 @@ def test_batches(setup: Setup) -> Iterator[tuple[dict[str, Any], Any]]:
     )
 
 
+def num_test(setup: Setup) -> int:
+    """How many examples those are."""
+    num, limit = len(setup.dataset.eval), setup.config.eval.limit
+    return num if limit is None else min(num, limit)
+
+
 def examples_of(split: Split, chunk: int = 4096) -> Iterator[np.ndarray]:
     """All examples of a split in order, on the host."""
     for start in range(0, len(split), chunk):

@@ -27,9 +27,11 @@ LAYERS = {
     "run_setup": BASE | {"commandline", "experiment", "data", "train"},
     "latents": BASE
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
+    "classify": BASE
+    | {"commandline", "experiment", "train", "evaluation", "run_setup"},
     "modes": BASE
     | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "latents"},
+    | {"run_setup", "latents", "classify"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

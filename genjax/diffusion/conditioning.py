@@ -38,6 +38,41 @@ def check_network(
         )
 
 
+def check_guidance(
+    *,
+    interval: tuple[float, float],
+    rescale: float,
+    autoguidance_scale: float,
+    guide_step: int,
+    num_steps: int,
+) -> None:
+    """Raises UserError for guidance that cannot be, in the words of the config.
+
+    interval: sampler.guidance_min_t and guidance_max_t. num_steps: of training.
+    """
+    low, high = interval
+    if not 0.0 <= low <= high <= 1.0:
+        raise UserError(
+            "guidance needs 0 <= sampler.guidance_min_t <= sampler.guidance_max_t <= "
+            f"1, not {low} and {high}"
+        )
+    if not 0.0 <= rescale <= 1.0:
+        raise UserError(
+            f"sampler.guidance_rescale must be in 0 ... 1, not {rescale}; 0 is none"
+        )
+    if not 0 <= guide_step < num_steps:
+        raise UserError(
+            f"method.guide_step={guide_step} must be 0 (no guide) or lie before the "
+            f"last step, training.num_steps={num_steps}"
+        )
+    if autoguidance_scale != 1.0 and guide_step == 0:
+        raise UserError(
+            f"sampler.autoguidance_scale={autoguidance_scale} needs an early snapshot "
+            "of the weights: train with method.guide_step > 0, or set "
+            "autoguidance_scale=1.0"
+        )
+
+
 def check_labels(
     label: Int[Array, "..."] | Float[Array, "..."] | None,
     num: int,

@@ -258,6 +258,7 @@ class Evaluator(Generic[StateT]):
             protocol["likelihood_kind"] = self._experiment.likelihood_kind
             protocol["likelihood_note"] = self._experiment.likelihood_note
             protocol["likelihood_of"] = self._experiment.likelihood_of
+            protocol["likelihood_given"] = self._experiment.likelihood_given
             if self._experiment.likelihood_of == "binarized":
                 protocol["independent_bernoulli"] = (
                     f"mean grey of {self._reference.name}, {SMOOTHING} of each added"

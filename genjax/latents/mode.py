@@ -35,7 +35,7 @@ from genjax.latents.beside import load_beside
 from genjax.latents.numbers import SCORERS
 from genjax.latents.pictures import PAINTERS, Pictures, scatter_codes
 from genjax.latents.view import View, check_has_code, check_images, check_stop, look
-from genjax.run_setup import Setup, load_trained
+from genjax.run_setup import load_trained, num_test
 from genjax.train import distributed, grids, metrics
 from genjax.train.stop import StopRequest
 from genjax.typing import UserError
@@ -107,9 +107,3 @@ def check_pairs(pairs: tuple[tuple[int, int], ...], num: int) -> None:
             f"--pairs: the test images that are looked at are 0 ... {num - 1}, not "
             f"{wrong[0]}; config.eval.limit says how many"
         )
-
-
-def num_test(setup: Setup) -> int:
-    """The test split, or eval.limit."""
-    num, limit = len(setup.dataset.eval), setup.config.eval.limit
-    return num if limit is None else min(num, limit)

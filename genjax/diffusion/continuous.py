@@ -9,7 +9,12 @@ l(1), -log p(x0) is bounded by the sum of
 
 where |eps - eps_hat|^2 = exp(l) |x0 - x0_hat|^2. By the substitution of l for t, (2)
 depends on l(0) and l(1) alone (section 5.1): the schedule between them only changes the
-variance of an estimate from random t.
+variance of an estimate from random t. Drawn uniformly in l itself, (2) becomes
+
+  (4) 1/2 (l(0) - l(1)) E |eps - eps_hat|^2
+
+`logsnr_bound` is (1), (4) and (3) on a path with infinite log-SNR at its ends, between
+two levels of noise where it is finite.
 
 (3) for pixels: p(x0 | x) proportional to q(x | x0) over the levels (section 3.3); for
 points: the density N(x / alpha, (sigma / alpha)^2 I).
@@ -24,6 +29,8 @@ from genjax.diffusion.paths import GaussianPath, per_example
 from genjax.diffusion.vlb import Bound
 from genjax.distributions import normal_kl, normal_log_prob
 from genjax.typing import Array, Key
+
+LOGSNR_MIN = -12.0  # x0 moves the mean of x_t by 1/400 of the noise
 
 
 def continuous_bound(
@@ -48,7 +55,47 @@ def continuous_bound(
     return Bound(
         prior=_prior(x0, path),
         diffusion=-0.5 * logsnr_dot * jnp.exp(logsnr) * error,
-        decoder=_decoder(x0, path, num_levels, decoder_key),
+        decoder=_decoder(x0, jnp.zeros(()), path, num_levels, decoder_key),
+    )
+
+
+def logsnr_bound(
+    denoise: Denoise,
+    x0: Float[Array, " b *d"],
+    *,
+    path: GaussianPath,
+    num_levels: int,
+    key: Key,
+    draws: int,
+    logsnr: float,
+) -> Bound:
+    """The terms (1), (4), (3) for each example, in nats summed over dimensions.
+
+    The chain runs from log-SNR `logsnr`, where (3) reads x0, down to that at t = 1, but
+    not below LOGSNR_MIN, and the prior there is N(0, sigma^2 I), from which samplers
+    start on paths with alpha(1) > 0 too. A bound for any `logsnr`.
+
+    x0, num_levels: as in `continuous_bound`. draws: evaluations of denoise, each at one
+        log-SNR an example, in as many strata of equal width.
+    """
+    level_key, eps_key, decoder_key = jax.random.split(key, 3)
+    low = jnp.maximum(path.logsnr(jnp.ones(())), LOGSNR_MIN)
+    offset = jax.random.uniform(level_key, (draws, len(x0)))
+    place = (jnp.arange(draws)[:, None] + offset) / draws
+
+    def add(total: Array, draw: tuple[Array, Key]) -> tuple[Array, None]:
+        t = path.time(low + draw[0] * (logsnr - low))
+        eps = jax.random.normal(draw[1], x0.shape, x0.dtype)
+        error = _sum(jnp.square(x0 - denoise(path.diffuse(x0, eps, t), t)))
+        return total + jnp.exp(path.logsnr(t)) * error, None
+
+    keys = jax.random.split(eps_key, draws)
+    total, _ = jax.lax.scan(add, jnp.zeros(len(x0)), (place, keys))
+    start = path.time(jnp.asarray(logsnr, x0.dtype))
+    return Bound(
+        prior=0.5 * jnp.exp(low) * _sum(jnp.square(x0)),
+        diffusion=0.5 * (logsnr - low) * total / draws,
+        decoder=_decoder(x0, start, path, num_levels, decoder_key),
     )
 
 
@@ -90,14 +137,15 @@ def _prior(x0: Array, path: GaussianPath) -> Array:
     return _sum(normal_kl(alpha * x0, jnp.square(sigma), jnp.zeros(()), one))
 
 
-def _decoder(x0: Array, path: GaussianPath, num_levels: int, key: Key) -> Array:
-    """(3)."""
-    zero = jnp.zeros(())
-    x = path.diffuse(x0, jax.random.normal(key, x0.shape, x0.dtype), zero)
+def _decoder(
+    x0: Array, t: Array, path: GaussianPath, num_levels: int, key: Key
+) -> Array:
+    """(3), at the time t of the least noise."""
+    x = path.diffuse(x0, jax.random.normal(key, x0.shape, x0.dtype), t)
     if num_levels == 0:
-        alpha, sigma = path.alpha(zero), path.sigma(zero)
+        alpha, sigma = path.alpha(t), path.sigma(t)
         return -_sum(normal_log_prob(x0, x / alpha, sigma / alpha))
-    logits = level_logits(x, zero, path=path, num_levels=num_levels)
+    logits = level_logits(x, t, path=path, num_levels=num_levels)
     level = jnp.round((x0 + 1.0) / 2.0 * (num_levels - 1)).astype(jnp.int32)
     log_probs = jax.nn.log_softmax(logits)
     return -_sum(jnp.take_along_axis(log_probs, level[..., None], axis=-1)[..., 0])

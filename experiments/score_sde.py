@@ -1,0 +1,330 @@
+"""Score SDEs: diffusion in continuous time (Song et al. 2021, arXiv:2011.13456).
+
+Data are noised by one of the paper's three SDEs (`method.sde`: "vp", "subvp", "ve"),
+whose marginals are x_t = alpha(t) x0 + sigma(t) eps. A network learns the score,
+
+  (1) s(x_t, t) = -net(x_t, t) / sigma(t),    so that net estimates E[eps | x_t],
+
+for all t from `method.start` to 1, by the weighted denoising loss (eq. 7 there)
+
+  (2) int w(t) E |s(x_t, t) - grad log q(x_t | x0)|^2 dt
+      = int w(t) / sigma(t)^2 E |eps - net|^2 dt.
+
+`method.weighting` is w: "simple", sigma^2, the paper's (section 3.3); "likelihood",
+g(t)^2 / 2, with the diffusion g of the SDE, for which (2) and a constant bound -log p
+(Song et al. 2021, arXiv:2101.09258, theorem 3). Since g^2 = -sigma^2 dl/dt, l being the
+log-SNR, the latter is
+
+  (3) 1/2 int E |eps - net|^2 dl,
+
+and drawing l uniformly is the importance sampling of that paper's section 4.3.
+
+The network sees x_t / sqrt(alpha^2 + sigma^2), of about unit variance, and t. (The
+paper's sees x_t, and for VE log sigma, which is nearly a line in t.) Not the paper's is
+`method.anchors`: values v that many pixels have. For each the network also sees
+
+  (4) (x_t - alpha v) / sigma, held between -ANCHOR_LIMIT and ANCHOR_LIMIT,
+
+which is eps itself where x0 = v: else the small noise on a black pixel, say, is lost to
+the network beside the large differences between pixels.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float
+
+from genjax.choices import one_of
+from genjax.diffusion import guidance, paths, solvers, times
+from genjax.diffusion.conditioning import check_labels, check_network
+from genjax.diffusion.continuous import antithetic_times
+from genjax.diffusion.denoiser import Denoise, as_denoiser
+from genjax.diffusion.likelihood import Likelihood, dequantize
+from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.experiment import Experiment
+from genjax.models.mlp import TimeMLP
+from genjax.models.unet import UNet
+from genjax.train.optim import ema_update, make_optimizer, mean_gradients
+from genjax.typing import (
+    Array,
+    Batch,
+    Config,
+    DataSpec,
+    Key,
+    Metrics,
+    Params,
+    UserError,
+)
+
+ANCHOR_LIMIT = 5.0  # eps is hardly ever larger
+
+
+class State(NamedTuple):
+    """Everything that a restart needs."""
+
+    params: Params
+    ema_params: Params
+    opt_state: optax.OptState
+    step: Array
+
+
+def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
+    """A score SDE on images or points. Raises UserError for a wrong choice."""
+    check(config, spec)
+    method, sampler = config.method, config.sampler
+    is_image = spec.num_levels > 0
+
+    model = config.model.to_dict()
+    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    model["dtype"] = jnp.dtype(model["dtype"])
+    network = backbone(out_channels=spec.shape[-1], **model)
+    num_classes = config.model.num_classes
+
+    optim = config.optim.to_dict()
+    ema_decay, accumulation = optim.pop("ema_decay"), optim.pop("accumulation")
+    optimizer = make_optimizer(**optim)
+
+    path = {
+        "vp": lambda: paths.vp(method.beta_min, method.beta_max),
+        "subvp": lambda: paths.subvp(method.beta_min, method.beta_max),
+        "ve": lambda: paths.ve(method.sigma_min, method.sigma_max),
+    }[method.sde]()
+
+    # --- data and network -------------------------------------------------------------
+
+    def to_model(data: Array) -> Array:
+        """Pixels to [-1, 1]; points to about unit variance."""
+        if is_image:
+            return 2.0 * data.astype(jnp.float32) / (spec.num_levels - 1) - 1.0
+        return data / method.point_scale
+
+    def to_data(x: Array) -> Array:
+        if not is_image:
+            return x * method.point_scale
+        unit = (jnp.clip(x, -1.0, 1.0) + 1.0) / 2.0
+        return jnp.round(unit * (spec.num_levels - 1)).astype(jnp.uint8)
+
+    def predict(
+        params: Params, x: Array, t: Array, label: Array | None, dropout_key=None
+    ) -> Array:
+        """net(x_t, t) of (1)."""
+        train = dropout_key is not None
+        streams = {"dropout": dropout_key} if train else {}
+        x = network_input(x, t, path=path, anchors=method.anchors)
+        out = network.apply({"params": params}, x, t, label, train=train, rngs=streams)
+        assert isinstance(out, jax.Array)
+        return out
+
+    def init(key: Key) -> State:
+        x, t = jnp.zeros((1, *spec.shape)), jnp.ones(1)
+        x = network_input(x, t, path=path, anchors=method.anchors)
+        label = jnp.zeros(1, jnp.int32) if num_classes else None
+        params = network.init(key, x, t, label)["params"]
+        return State(
+            params=params,
+            ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
+            opt_state=optimizer.init(params),
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    # --- training ---------------------------------------------------------------------
+
+    def weighted_error(
+        params: Params, x0: Array, label: Array | None, key: Key, dropout_key=None
+    ) -> Array:
+        """The loss of each example, (B,): a mean over its dimensions."""
+        t_key, eps_key = jax.random.split(key)
+        t, weight = draw_times(
+            t_key, len(x0), path=path, weighting=method.weighting, start=method.start
+        )
+        eps = jax.random.normal(eps_key, x0.shape)
+        net = predict(params, path.diffuse(x0, eps, t), t, label, dropout_key)
+        error = jnp.square(eps - net)
+        return weight * jnp.mean(error, axis=tuple(range(1, error.ndim)))
+
+    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        flip_key, pixel_key, label_key, noise_key, dropout_key = jax.random.split(
+            key, 5
+        )
+        x0 = to_model(batch["image"])
+        if method.flip:
+            mirrored = jax.random.bernoulli(flip_key, 0.5, (len(x0), 1, 1, 1))
+            x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
+        if method.dequantize:
+            x0 = dequantize(x0, spec.num_levels, pixel_key)
+        label = None
+        if num_classes:  # now and then no label: teaches the unconditional model too
+            hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
+            label = jnp.where(hidden, num_classes, batch["label"])
+        return weighted_error(params, x0, label, noise_key, dropout_key).mean(), {}
+
+    def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+        (loss, _), grads = mean_gradients(
+            loss_fn, state.params, batch, key, accumulation=accumulation
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = ema_update(
+            state.ema_params, params, step=state.step, decay=ema_decay
+        )
+        state = State(params, ema_params, opt_state, state.step + 1)
+        return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+    # --- what the model can do --------------------------------------------------------
+
+    def make_denoiser(params: Params, label: Array | None) -> Denoise:
+        """denoise(x, t) for these weights."""
+        return as_denoiser(lambda x, t: predict(params, x, t, label), path, "eps")
+
+    sampling_times = times.spaced(
+        sampler.spacing, sampler.num_steps, path=path, end=method.start
+    )
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        """Raises UserError for labels that the model does not know."""
+        label_key, noise_key, solver_key = jax.random.split(key, 3)
+        check_labels(label, num, num_classes)
+        if num_classes and label is None:
+            label = jax.random.randint(label_key, (num,), 0, num_classes)
+        denoise = make_denoiser(state.ema_params, label)
+        if sampler.guidance_scale != 1.0:
+            null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
+            denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
+        noise = jax.random.normal(noise_key, (num, *spec.shape))
+        x = solvers.sample_with(
+            sampler.name,
+            denoise,
+            path.sigma(jnp.ones(())) * noise,
+            sampling_times,
+            path=path,
+            key=solver_key,
+            snr=sampler.snr,
+            corrector_steps=sampler.corrector_steps,
+            end=method.start,
+        )
+        return to_data(x)
+
+    likelihood = Likelihood(
+        method=config.eval.likelihood,
+        trace=config.eval.likelihood_trace,
+        tolerance=config.eval.likelihood_tolerance,
+        draws=config.eval.likelihood_draws,
+        logsnr=config.eval.likelihood_logsnr,
+    )
+
+    def labels_of(batch: Batch) -> Array | None:
+        return batch["label"] if num_classes else None
+
+    def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
+        return likelihood.log_prob(
+            make_denoiser(state.ema_params, labels_of(batch)),
+            to_model(batch["image"]),
+            path=path,
+            num_levels=spec.num_levels,
+            point_scale=method.point_scale,
+            key=key,
+            end=method.start,
+        )
+
+    def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
+        x0 = to_model(batch["image"])
+        values = weighted_error(state.ema_params, x0, labels_of(batch), key)
+        return {f"loss_{method.weighting}": values}
+
+    return Experiment(
+        init=init,
+        train_step=train_step,
+        sample=sample,
+        log_likelihood=None if likelihood.method == "none" else log_likelihood,
+        likelihood_kind=likelihood.kind(spec.num_levels),
+        likelihood_note=likelihood.note(spec.num_levels, labels=num_classes > 0),
+        evaluate=evaluate,
+        raw_weights=lambda state: state._replace(ema_params=state.params),
+    )
+
+
+# --- the method -----------------------------------------------------------------------
+
+
+def network_input(
+    x: Float[Array, " b *d"],
+    t: Float[Array, " b"],
+    *,
+    path: GaussianPath,
+    anchors: tuple[float, ...],
+) -> Float[Array, " b *d2"]:
+    """x_t divided by sqrt(alpha^2 + sigma^2), and (4) of each anchor as channels."""
+    alpha, sigma = per_example(path.alpha(t), x), per_example(path.sigma(t), x)
+    channels = [x / jnp.sqrt(jnp.square(alpha) + jnp.square(sigma))]
+    for anchor in anchors:
+        away = (x - alpha * anchor) / sigma
+        channels.append(jnp.clip(away, -ANCHOR_LIMIT, ANCHOR_LIMIT))
+    return jnp.concatenate(channels, axis=-1)
+
+
+def draw_times(
+    key: Key,
+    num: int,
+    *,
+    path: GaussianPath,
+    weighting: Literal["simple", "likelihood"],
+    start: float,
+) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    """Times between start and 1, and what E |eps - net|^2 is then to be weighted by.
+
+    simple: t in equal strides from a random place, weight 1. likelihood: likewise the
+    log-SNR l; then l(start) - l(1), over 2, makes the mean over draws the integral (3).
+    """
+    place = antithetic_times(key, num)
+    if weighting == "simple":
+        return start + (1.0 - start) * place, jnp.ones(())
+    low, high = path.logsnr(jnp.ones(())), path.logsnr(jnp.asarray(start))
+    return path.time(low + place * (high - low)), 0.5 * (high - low)
+
+
+# --- what a user may get wrong --------------------------------------------------------
+
+
+def check(config: Config, spec: DataSpec) -> None:
+    """Raises UserError for the first choice that does not exist or does not fit."""
+    method, sampler = config.method, config.sampler
+    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
+    one_of("method.sde", method.sde, ["vp", "subvp", "ve"])
+    one_of("method.weighting", method.weighting, ["simple", "likelihood"])
+    one_of("sampler.name", sampler.name, solvers.NAMES)
+    one_of("sampler.spacing", sampler.spacing, times.SPACINGS)
+    for name, value in [
+        ("method.beta_min", method.beta_min),
+        ("method.sigma_min", method.sigma_min),
+        ("method.point_scale", method.point_scale),
+        ("sampler.num_steps", sampler.num_steps),
+        ("sampler.snr", sampler.snr),
+        ("sampler.corrector_steps", sampler.corrector_steps),
+    ]:
+        if not value > 0:
+            raise UserError(f"{name} must be more than 0, not {value}")
+    for name in ("beta", "sigma"):
+        least, most = method[f"{name}_min"], method[f"{name}_max"]
+        if not most > least:
+            raise UserError(
+                f"method.{name}_max={most} must be more than method.{name}_min={least}"
+            )
+    if not 0.0 < method.start < 1.0:
+        raise UserError(
+            f"method.start={method.start} must lie between 0 and 1: it is the time of "
+            "the least noise in training"
+        )
+    if spec.num_levels == 0 and (method.dequantize or method.anchors):
+        raise UserError(
+            f"{spec.name} has points, not pixels: set method.dequantize=False and "
+            "method.anchors=()"
+        )
+    check_network(
+        spec,
+        backbone=config.model.backbone,
+        num_classes=config.model.num_classes,
+        guidance_scale=sampler.guidance_scale,
+    )

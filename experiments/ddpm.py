@@ -22,6 +22,7 @@ from genjax.choices import one_of
 from genjax.diffusion import guidance, paths, solvers, times, vlb
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise, as_denoiser, clipped, quantity
+from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
@@ -155,8 +156,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         num_timesteps=method.num_timesteps,
     )
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Raises UserError for labels that the model does not know."""
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for labels that the model does not know.
+        """
         label_key, noise_key, chain_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
@@ -167,7 +173,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
             denoise = clipped(denoise) if sampler.clip else denoise
         x = jax.random.normal(noise_key, (num, *spec.shape))
-        x = solvers.sample_with(
+        return solvers.sample_with(
             sampler.name,
             denoise,
             x,
@@ -181,8 +187,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             corrector_steps=sampler.corrector_steps,
             tolerance=sampler.tolerance,
             end=1.0 / method.num_timesteps,
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     def labels_of(batch: Batch) -> Array | None:
         return batch["label"] if num_classes else None
@@ -215,6 +224,17 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         likelihood_kind="lower_bound",
         likelihood_note=likelihood_note(config),
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(state.ema_params, label),
+            path=lambda state: path,
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+            num_classes=num_classes,
+            end=1.0 / method.num_timesteps,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 

@@ -14,7 +14,8 @@ with s^2 = sigma^2 + sigma_data^2. Then F sees unit variance, and its target
 has unit variance too, at every sigma. Training weighs the error of D by lambda(sigma) =
 1 / c_out^2, that is the error of F by 1 (eq. 8), with log sigma ~ N(P_mean, P_std^2).
 Samples come from Heun's method on a grid of noise levels, with a little noise put in
-again on the way where churn > 0 (algorithm 2).
+again on the way where churn > 0 (algorithm 2), or from any other sampler of
+`genjax.diffusion.solvers` on the same grid.
 
 t of this repository is sigma / sigma_max: 0 for data, 1 where sampling starts. The
 non-leaking augmentation of the paper's appendix F.2 is not here.
@@ -30,10 +31,11 @@ import optax
 from jaxtyping import Float
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, ode, paths
+from genjax.diffusion import guidance, paths, solvers
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
@@ -170,8 +172,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         sampler.num_steps, sampler.sigma_min, sampler.sigma_max, sampler.rho
     )
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Raises UserError for labels that the model does not know."""
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for labels that the model does not know.
+        """
         label_key, noise_key, churn_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
@@ -181,17 +188,23 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
             denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
         x = sampler.sigma_max * jax.random.normal(noise_key, (num, *spec.shape))
-        x = ode.heun(
+        return solvers.sample_with(
+            sampler.name,
             denoise,
             x,
             sampling_times,
             path=path,
             key=churn_key,
+            variance="fixed_small",  # as a path without shrinking needs it
             churn=sampler.churn,
             churn_range=(sampler.churn_min, sampler.churn_max),
             churn_noise=sampler.churn_noise,
+            end=sampler.sigma_min / sampler.sigma_max,
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         x0, label = to_model(batch["image"]), batch["label"] if num_classes else None
@@ -202,6 +215,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         train_step=train_step,
         sample=sample,
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(state.ema_params, label),
+            path=lambda state: path,
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+            num_classes=num_classes,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 
@@ -261,6 +284,7 @@ def check(config: Config, spec: DataSpec) -> None:
     method, sampler = config.method, config.sampler
     one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
+    one_of("sampler.name", sampler.name, solvers.NAMES)
     for name, value in [
         ("method.sigma_data", method.sigma_data),
         ("method.p_std", method.p_std),

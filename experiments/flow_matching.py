@@ -27,6 +27,7 @@ from genjax.choices import one_of
 from genjax.diffusion import guidance, ode_likelihood, paths, solvers
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
+from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
@@ -167,8 +168,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     grid = jnp.linspace(1.0, 0.0, sampler.num_steps + 1)
     sampling_times = shift_times(grid, sampler.time_shift)
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Raises UserError for labels that the model does not know."""
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for labels that the model does not know.
+        """
         label_key, noise_key, solver_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
@@ -178,10 +184,18 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
             denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
         x = jax.random.normal(noise_key, (num, *spec.shape))
-        x = solvers.sample_with(
-            sampler.name, denoise, x, sampling_times, path=PATH, key=solver_key
+        return solvers.sample_with(
+            sampler.name,
+            denoise,
+            x,
+            sampling_times,
+            path=PATH,
+            key=solver_key,
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
         """By the ODE; pixels are spread evenly over the width of a level first."""
@@ -220,6 +234,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         likelihood_kind=likelihood_kind(config, spec),
         likelihood_note=likelihood_note(config, spec),
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(state.ema_params, label),
+            path=lambda state: PATH,
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+            num_classes=num_classes,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 

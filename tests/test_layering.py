@@ -17,7 +17,7 @@ LAYERS = {
     "bijectors": BASE,
     "models": BASE | {"nn"},
     "objectives": BASE | {"distributions"},
-    "diffusion": BASE | {"distributions"},
+    "diffusion": BASE | {"distributions", "experiment"},
     "data": BASE,
     "train": BASE | {"experiment"},
     "evaluation": BASE | {"experiment"},
@@ -26,9 +26,14 @@ LAYERS = {
     "run_setup": BASE | {"commandline", "experiment", "data", "train"},
     "latents": BASE
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
+    "solvers": BASE
+    | {"choices", "commandline", "experiment", "diffusion", "train", "evaluation"}
+    | {"run_setup"},
+    "trajectories": BASE
+    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "modes": BASE
     | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "latents"},
+    | {"run_setup", "latents", "solvers", "trajectories"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

@@ -63,7 +63,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training.keep_best_by = placeholder(str)  # a metric; lower is better
 
     config.sampler = ConfigDict()
-    config.sampler.num_steps = 18  # 2 num_steps - 1 evaluations of the network
+    config.sampler.name = "heun"  # any of genjax/diffusion/solvers.py
+    config.sampler.num_steps = 18  # heun: 2 num_steps - 1 evaluations
     config.sampler.sigma_min = 0.002
     config.sampler.sigma_max = 80.0
     config.sampler.rho = 7.0

@@ -57,6 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training.keep_best_by = placeholder(str)  # a metric; lower is better
 
     config.sampler = ConfigDict()
+    config.sampler.name = "ancestral"  # any of genjax/diffusion/solvers.py
     config.sampler.num_steps = 100
 
     config.eval = ConfigDict()

@@ -41,6 +41,7 @@ from genjax.diffusion.posterior import (
     mean_of,
     with_spread,
 )
+from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
@@ -236,8 +237,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         "rescale": sampler.guidance_rescale,
     }
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Raises UserError for labels that the model does not know."""
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for labels that the model does not know.
+        """
         label_key, noise_key, chain_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
@@ -254,7 +260,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
         denoise = with_spread(make_spread(state.ema_params, label), guided)
         x = jax.random.normal(noise_key, (num, *spec.shape))
-        x = solvers.sample_with(
+        return solvers.sample_with(
             sampler.name,
             denoise,
             x,
@@ -268,8 +274,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             corrector_steps=sampler.corrector_steps,
             tolerance=sampler.tolerance,
             end=1.0 / method.num_timesteps,
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     def labels_of(batch: Batch) -> Array | None:
         return batch["label"] if num_classes else None
@@ -306,6 +315,17 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         likelihood_note=likelihood_note(config),
         likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(state.ema_params, label),
+            path=lambda state: path,
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+            num_classes=num_classes,
+            end=1.0 / method.num_timesteps,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 

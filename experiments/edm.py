@@ -16,7 +16,8 @@ has unit variance too, at every sigma. Training weighs the error of D by lambda(
 or by another weighting (`genjax.diffusion.weighting`), of which "learned" is that of
 EDM2 (Karras et al. 2024, arXiv:2312.02696). It is for training alone.
 Samples come from Heun's method on a grid of noise levels, with a little noise put in
-again on the way where churn > 0 (algorithm 2).
+again on the way where churn > 0 (algorithm 2), or from any other sampler of
+`genjax.diffusion.solvers` on the same grid.
 
 t of this repository is sigma / sigma_max: 0 for data, 1 where sampling starts. With
 method.augment_probability > 0 the images are augmented, and the network is told how
@@ -33,7 +34,7 @@ import optax
 from jaxtyping import Float
 
 from genjax.choices import one_of
-from genjax.diffusion import augment, guidance, ode, paths, weighting
+from genjax.diffusion import augment, guidance, paths, solvers, weighting
 from genjax.diffusion.conditioning import (
     check_guidance,
     check_labels,
@@ -41,6 +42,7 @@ from genjax.diffusion.conditioning import (
 )
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
@@ -236,8 +238,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         "rescale": sampler.guidance_rescale,
     }
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Raises UserError for labels that the model does not know."""
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for labels that the model does not know.
+        """
         label_key, noise_key, churn_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
@@ -249,17 +256,23 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             **guidance_options,
         )
         x = sampler.sigma_max * jax.random.normal(noise_key, (num, *spec.shape))
-        x = ode.heun(
+        return solvers.sample_with(
+            sampler.name,
             denoise,
             x,
             sampling_times,
             path=path,
             key=churn_key,
+            variance="fixed_small",  # as a path without shrinking needs it
             churn=sampler.churn,
             churn_range=(sampler.churn_min, sampler.churn_max),
             churn_noise=sampler.churn_noise,
+            end=sampler.sigma_min / sampler.sigma_max,
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         """loss_weighted: by EDM's weights, however it was trained."""
@@ -271,6 +284,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         train_step=train_step,
         sample=sample,
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(state.ema_params, label),
+            path=lambda state: path,
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+            num_classes=num_classes,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 
@@ -332,6 +355,7 @@ def check(config: Config, spec: DataSpec) -> None:
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     weightings = ["edm", "min_snr", "sigmoid", "learned"]
     one_of("method.weighting", method.weighting, weightings)
+    one_of("sampler.name", sampler.name, solvers.NAMES)
     for name, value in [
         ("method.sigma_data", method.sigma_data),
         ("method.p_std", method.p_std),

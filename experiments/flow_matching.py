@@ -33,6 +33,7 @@ from genjax.diffusion.conditioning import (
 )
 from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
 from genjax.diffusion.ode import velocity
+from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
@@ -196,8 +197,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         "rescale": sampler.guidance_rescale,
     }
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Raises UserError for labels that the model does not know."""
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for labels that the model does not know.
+        """
         label_key, noise_key, solver_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
@@ -209,10 +215,18 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             **guidance_options,
         )
         x = jax.random.normal(noise_key, (num, *spec.shape))
-        x = solvers.sample_with(
-            sampler.name, denoise, x, sampling_times, path=PATH, key=solver_key
+        return solvers.sample_with(
+            sampler.name,
+            denoise,
+            x,
+            sampling_times,
+            path=PATH,
+            key=solver_key,
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
         """By the ODE; pixels are spread evenly over the width of a level first."""
@@ -258,6 +272,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         likelihood_note=likelihood_note(config, spec),
         likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(state.ema_params, label),
+            path=lambda state: PATH,
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+            num_classes=num_classes,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 

@@ -26,7 +26,7 @@ import optax
 from jaxtyping import Float
 
 from genjax.choices import no_labels, one_of
-from genjax.diffusion import paths, samplers
+from genjax.diffusion import paths, solvers
 from genjax.diffusion.continuous import (
     antithetic_times,
     continuous_bound,
@@ -35,6 +35,7 @@ from genjax.diffusion.continuous import (
 )
 from genjax.diffusion.denoiser import Denoise, as_denoiser
 from genjax.diffusion.paths import GaussianPath
+from genjax.diffusion.process import make_process
 from genjax.diffusion.vlb import Bound
 from genjax.experiment import Experiment
 from genjax.models.dit import DiT
@@ -181,20 +182,31 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- what the model can do --------------------------------------------------------
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """By ancestral steps. Raises UserError for a label: the model knows none."""
+    sampling_times = jnp.linspace(1.0, 0.0, sampler.num_steps + 1)
+
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for a label: the model knows none.
+        """
         no_labels(label)
         noise_key, chain_key = jax.random.split(key)
         path = path_of(state.ema_params)
-        x = samplers.ancestral(
+        return solvers.sample_with(
+            sampler.name,
             make_denoiser(state.ema_params, path),
             jax.random.normal(noise_key, (num, *spec.shape)),
-            jnp.linspace(1.0, 0.0, sampler.num_steps + 1),
+            sampling_times,
             path=path,
             key=chain_key,
             variance="fixed_small",
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
         """Minus the bound, with t in `likelihood_draws` strata for each example."""
@@ -232,6 +244,17 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         f"{config.eval.likelihood_draws} stratified times an example; {decoder}; "
         "moving average of weights",
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(
+                state.ema_params, path_of(state.ema_params)
+            ),
+            path=lambda state: path_of(state.ema_params),
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 
@@ -268,6 +291,7 @@ def check(config: Config, spec: DataSpec) -> None:
     one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     one_of("method.prediction", method.prediction, ["eps", "levels"])
+    one_of("sampler.name", sampler.name, solvers.NAMES)
     for name, value in [
         ("method.point_scale", method.point_scale),
         ("sampler.num_steps", sampler.num_steps),

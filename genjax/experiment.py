@@ -18,6 +18,33 @@ StateT = TypeVar("StateT")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Process(Generic[StateT]):
+    """The way from data to noise and the learned way back, to look at. Pure functions.
+
+    Frame f of F lies at times[f]; frames are like batch["image"]. Where a path lets the
+    noise grow, x_t is shown divided by the standard deviation that data of variance 1
+    have there. `genjax.diffusion.process.make_process` makes one.
+    """
+
+    times: tuple[float, ...]
+    """From 1, the noise, falling to 0, the data."""
+
+    forward: Callable[[StateT, Batch, Key], Array]
+    """(state, batch, key) -> (F, B, *shape): noised with that which `reverse` meets."""
+
+    reverse: Callable[..., Array]
+    """(state, key, num, label=None) -> (F, num, *shape); the last are sample's."""
+
+    invert: Callable[[StateT, Batch], tuple[Array, Array]]
+    """(state, batch) -> (F, B, *shape), twice: up the probability flow, and down again
+    from where it led to, by an own fine grid of steps. Frame F - 1 of the first is the
+    data, and of the second their reconstruction."""
+
+    velocity: Callable[[StateT, Array, Array], Array] | None = None
+    """(state, x (B, dim), t) -> dx/dt of the flow through points as they are shown."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(Generic[StateT]):
     """One generative model and how to train it. All fields are pure functions.
 
@@ -66,6 +93,9 @@ class Experiment(Generic[StateT]):
 
     images: Callable[[StateT, Batch, Key], Mapping[str, Array]] | None = None
     """(state, batch, key) -> named batches like batch["image"]: reconstructions, ..."""
+
+    process: Process[StateT] | None = None
+    """How noise becomes data, of a model that makes them step by step."""
 
     warm_start: Callable[[StateT], StateT] | None = None
     """Pretrained parts, put in on the host before the first step; never on resume."""

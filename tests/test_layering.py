@@ -17,7 +17,7 @@ LAYERS = {
     "bijectors": BASE,
     "models": BASE | {"nn"},
     "objectives": BASE | {"distributions"},
-    "diffusion": BASE | {"distributions"},
+    "diffusion": BASE | {"distributions", "experiment"},
     "data": BASE,
     "train": BASE | {"experiment"},
     "evaluation": BASE | {"experiment", "nn"},
@@ -29,9 +29,14 @@ LAYERS = {
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "classify": BASE
     | {"commandline", "experiment", "train", "evaluation", "run_setup"},
+    "solvers": BASE
+    | {"choices", "commandline", "experiment", "diffusion", "train", "evaluation"}
+    | {"run_setup"},
+    "trajectories": BASE
+    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "modes": BASE
     | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "latents", "classify"},
+    | {"run_setup", "latents", "classify", "solvers", "trajectories"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

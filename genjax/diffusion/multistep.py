@@ -16,6 +16,8 @@ B(h) = e^h - 1; both agree with (2) as h goes to 0.
 
 Where lambda is infinite (at t = 0, and at t = 1 on paths that end in noise alone) x0 is
 taken to be constant, and so is it in the first step.
+
+along: the x at all the times, (n, B, ...), and not only at the last.
 """
 
 from math import factorial
@@ -28,6 +30,7 @@ from jaxtyping import Float
 
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
+from genjax.diffusion.steps import States
 from genjax.typing import Array, Key
 
 Times = Float[Array | np.ndarray, " n"]
@@ -41,13 +44,14 @@ def dpmpp(
     *,
     path: GaussianPath,
     order: Literal[2, 3] = 2,
-) -> Float[Array, " b *d"]:
+    along: bool = False,
+) -> States:
     """The x at times[-1], from x at times[0], by DPM-Solver++ 2M or 3M.
 
     Lu et al. 2022 (arXiv:2211.01095, algorithm 2); 3M has three nodes in (2).
     """
     grid = _grid(path, jnp.asarray(times, x.dtype), order)
-    return _run(denoise, x, grid.t, grid.keep, _predictor(grid))
+    return _run(denoise, x, grid.t, grid.keep, _predictor(grid), along=along)
 
 
 def sde_dpmpp(
@@ -57,7 +61,8 @@ def sde_dpmpp(
     *,
     path: GaussianPath,
     key: Key,
-) -> Float[Array, " b *d"]:
+    along: bool = False,
+) -> States:
     """Draws of x at times[-1], from x at times[0], by SDE-DPM-Solver++(2M).
 
     Lu et al. 2022 (arXiv:2211.01095, section 5): the reverse SDE with the flow's
@@ -73,6 +78,7 @@ def sde_dpmpp(
         weights,  # 1 - e^(-2h) = (1 - e^(-h)) (1 + e^(-h))
         std=grid.sigma_s * jnp.sqrt(-jnp.expm1(-2.0 * grid.h)),
         key=key,
+        along=along,
     )
 
 
@@ -83,7 +89,8 @@ def unipc(
     *,
     path: GaussianPath,
     order: Literal[2, 3] = 3,
-) -> Float[Array, " b *d"]:
+    along: bool = False,
+) -> States:
     """The x at times[-1], from x at times[0], by UniPC with B(h) = e^h - 1 ("bh2").
 
     Zhao et al. 2023 (arXiv:2302.04867, section 3, data prediction). The predictor is
@@ -91,8 +98,15 @@ def unipc(
     higher, and serves the next step too. The last step stays uncorrected.
     """
     grid = _grid(path, jnp.asarray(times, x.dtype), order)
-    corrector = _corrector(grid)
-    return _run(denoise, x, grid.t, grid.keep, _predictor(grid), corrector=corrector)
+    return _run(
+        denoise,
+        x,
+        grid.t,
+        grid.keep,
+        _predictor(grid),
+        corrector=_corrector(grid),
+        along=along,
+    )
 
 
 def _run(
@@ -105,10 +119,12 @@ def _run(
     corrector: Array | None = None,  # (n, order + 1)
     std: Array | None = None,  # (n,)
     key: Key | None = None,
+    along: bool,
 ) -> Array:
     """Takes n linear steps x_s = keep x_t + sum_j weights_j x0_j + std noise.
 
     x0_j: the newest first; for the corrector x0 at s stands before them.
+    along: all x, before their correction.
     """
     num_steps, order = weights.shape
     correct = None
@@ -132,10 +148,12 @@ def _run(
         xs = keep * x + _weighted(weights, x0s)
         if noise is not None:
             xs = xs + noise[0] * jax.random.normal(noise[1], x.shape, x.dtype)
-        return (x, xs, x0s), None
+        return (x, xs, x0s), xs if along else None
 
     start = x, x, jnp.zeros((order, *x.shape), x.dtype)
-    return jax.lax.scan(step, start, (t, keep, weights, correct, noise))[0][1]
+    steps = t, keep, weights, correct, noise
+    (_, last, _), states = jax.lax.scan(step, start, steps)
+    return jnp.concatenate([x[None], states]) if along else last
 
 
 def _weighted(weights: Array, values: Array) -> Array:

@@ -9,6 +9,8 @@ any path). `multistep` solves the same flow in log-SNR.
 
 A step that ends at t = 0 is x = denoise(x, t) instead, one evaluation: sigma' may be
 infinite at 0, and no network is trained there.
+
+along: the x at all the times, (n, B, ...), and not only at the last.
 """
 
 import math
@@ -23,6 +25,7 @@ from jaxtyping import Float
 
 from genjax.diffusion.denoiser import Denoise, convert
 from genjax.diffusion.paths import GaussianPath
+from genjax.diffusion.steps import States, scan_steps
 from genjax.typing import Array, Key
 
 Times = Float[Array | np.ndarray, " n"]
@@ -40,8 +43,13 @@ def velocity(denoise: Denoise, path: GaussianPath) -> Slope:
 
 
 def euler(
-    denoise: Denoise, x: Float[Array, " b *d"], times: Times, *, path: GaussianPath
-) -> Float[Array, " b *d"]:
+    denoise: Denoise,
+    x: Float[Array, " b *d"],
+    times: Times,
+    *,
+    path: GaussianPath,
+    along: bool = False,
+) -> States:
     """The x at times[-1], from x at times[0], by Euler's method.
 
     Order 1, one evaluation a step. The times may also rise, from above 0.
@@ -51,12 +59,17 @@ def euler(
     def step(xt: Array, t: Array, s: Array) -> Array:
         return xt + (s - t) * slope(xt, t)
 
-    return _scan(step, denoise, x, times)
+    return _scan(step, denoise, x, times, along)
 
 
 def midpoint(
-    denoise: Denoise, x: Float[Array, " b *d"], times: Times, *, path: GaussianPath
-) -> Float[Array, " b *d"]:
+    denoise: Denoise,
+    x: Float[Array, " b *d"],
+    times: Times,
+    *,
+    path: GaussianPath,
+    along: bool = False,
+) -> States:
     """The x at times[-1], from x at times[0], by the midpoint method.
 
     Order 2, two evaluations a step. The times may also rise, from above 0.
@@ -67,7 +80,7 @@ def midpoint(
         middle = 0.5 * (t + s)
         return xt + (s - t) * slope(xt + (middle - t) * slope(xt, t), middle)
 
-    return _scan(step, denoise, x, times)
+    return _scan(step, denoise, x, times, along)
 
 
 def heun(
@@ -80,7 +93,8 @@ def heun(
     churn: float = 0.0,
     churn_range: tuple[float, float] = (0.0, math.inf),
     churn_noise: float = 1.0,
-) -> Float[Array, " b *d"]:
+    along: bool = False,
+) -> States:
     """The x at times[-1], from x at times[0], by Heun's method, with EDM's churn.
 
     Karras et al. 2022 (arXiv:2206.00364, algorithm 2): order 2, two evaluations a step.
@@ -99,7 +113,7 @@ def heun(
         return _heun_step(slope, xt, t, s)
 
     if churn == 0.0:
-        return _scan(step, denoise, x, times)
+        return _scan(step, denoise, x, times, along)
     if key is None:
         raise ValueError(f"heun with churn={churn} draws noise: give a key")
 
@@ -115,16 +129,23 @@ def heun(
         return _step_or_denoise(step, denoise, xt, t, s), None
 
     keys = jax.random.split(key, num_steps)
-    return jax.lax.scan(noisy_step, x, (back, times[1:], keep, std, keys))[0]
+    steps = back, times[1:], keep, std, keys
+    return scan_steps(noisy_step, x, steps, along=along)
 
 
 def invert(
-    denoise: Denoise, x: Float[Array, " b *d"], times: Times, *, path: GaussianPath
-) -> Float[Array, " b *d"]:
+    denoise: Denoise,
+    x: Float[Array, " b *d"],
+    times: Times,
+    *,
+    path: GaussianPath,
+    along: bool = False,
+) -> States:
     """The noise at times[0] from which the flow leads to x: `heun`, upwards.
 
     times: falling, as for sampling. A last time of 0 is left out: x is taken to lie at
     the time before it, where there should be hardly any noise.
+    along: the first of the states is x and the last the noise.
     """
     slope = velocity(denoise, path)
     times = jnp.asarray(times, x.dtype)[::-1]
@@ -136,7 +157,7 @@ def invert(
         )
         return up, None
 
-    return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]
+    return scan_steps(step, x, (times[:-1], times[1:]), along=along)
 
 
 def adaptive(
@@ -219,6 +240,7 @@ def _scan(
     denoise: Denoise,
     x: Array,
     times: Array | np.ndarray,
+    along: bool,
 ) -> Array:
     """step(x, t, s) over neighbouring times t, s; denoise where s is 0."""
     times = jnp.asarray(times, x.dtype)
@@ -226,7 +248,7 @@ def _scan(
     def body(xt: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
         return _step_or_denoise(step, denoise, xt, *now), None
 
-    return jax.lax.scan(body, x, (times[:-1], times[1:]))[0]
+    return scan_steps(body, x, (times[:-1], times[1:]), along=along)
 
 
 def _step_or_denoise(step, denoise: Denoise, xt: Array, t: Array, s: Array) -> Array:

@@ -3,6 +3,8 @@
 All take `denoise(x, t) -> E[x0 | x_t = x]` and a path. What else sampling may need is a
 wrapper around denoise: guidance, clipping to the data's range (`denoiser.clipped`),
 moving averages of weights.
+
+along: the x at all the times, (n, B, ...), that at times[0] being x itself.
 """
 
 import jax
@@ -19,6 +21,7 @@ from genjax.diffusion.posterior import (
     model_variance,
     posterior,
 )
+from genjax.diffusion.steps import States, scan_steps
 from genjax.typing import Array, Key
 
 
@@ -30,7 +33,8 @@ def ancestral(
     path: GaussianPath,
     key: Key,
     variance: Variance = "fixed_large",
-) -> Float[Array, " b *d"]:
+    along: bool = False,
+) -> States:
     """Samples at times[-1], from x at times[0], by DDPM's reverse chain.
 
     Ho et al. 2020 (arXiv:2006.11239, algorithm 2), between any times, so respaced too
@@ -46,7 +50,7 @@ def ancestral(
         std = jnp.where(s > 0.0, jnp.sqrt(model_variance(q, variance, v)), 0.0)
         return mean + std * jax.random.normal(step_key, xt.shape, xt.dtype), None
 
-    return _scan(step, x, times, key)
+    return _scan(step, x, times, key, along)
 
 
 def ddim(
@@ -57,7 +61,8 @@ def ddim(
     path: GaussianPath,
     key: Key | None = None,
     eta: float = 0.0,
-) -> Float[Array, " b *d"]:
+    along: bool = False,
+) -> States:
     """Samples at times[-1], from x at times[0], by DDIM.
 
     Song et al. 2021 (arXiv:2010.02502, eqs. 12 and 16). eta = 0 is deterministic, an
@@ -79,7 +84,7 @@ def ddim(
             xs = xs + jnp.sqrt(added) * jax.random.normal(step_key, xt.shape, xt.dtype)
         return xs, None
 
-    return _scan(step, x, times, key)
+    return _scan(step, x, times, key, along)
 
 
 def predictor_corrector(
@@ -91,7 +96,8 @@ def predictor_corrector(
     key: Key,
     snr: float = 0.16,
     corrector_steps: int = 1,
-) -> Float[Array, " b *d"]:
+    along: bool = False,
+) -> States:
     """Samples at times[-1], from x at times[0]; Langevin steps after each step.
 
     Song et al. 2021 (arXiv:2011.13456, algorithms 2, 4 and 5): the predictor is
@@ -130,15 +136,17 @@ def predictor_corrector(
 
         return jax.lax.cond(s > 0.0, corrected, lambda xs: xs, xs), None
 
-    return _scan(step, x, times, key)
+    return _scan(step, x, times, key, along)
 
 
 def _mean_norm(x: Array) -> Array:
     return jnp.mean(jnp.linalg.norm(x.reshape(len(x), -1), axis=-1))
 
 
-def _scan(step, x: Array, times: Array | np.ndarray, key: Key | None) -> Array:
+def _scan(
+    step, x: Array, times: Array | np.ndarray, key: Key | None, along: bool
+) -> Array:
     """Run step over (t, s, key of the step) for neighbouring times t > s."""
     times = jnp.asarray(times, x.dtype)
     keys = None if key is None else jax.random.split(key, len(times) - 1)
-    return jax.lax.scan(step, x, (times[:-1], times[1:], keys))[0]
+    return scan_steps(step, x, (times[:-1], times[1:], keys), along=along)

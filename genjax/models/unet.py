@@ -131,7 +131,7 @@ class UNet(nn.Module):
         t: Float[Array, " b"],
         label: Label | None = None,
         *,
-        augment: Float[Array, "b k"] | None = None,
+        augment: Float[Array, "b a"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b h w o"]:
         """float32 (B, H, W, out_channels) for t in [0, 1]; train: dropout is on.

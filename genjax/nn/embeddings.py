@@ -106,7 +106,7 @@ def embed_label(
 
 
 def embed_augmentation(
-    augment: Float[Array, "b k"] | None,
+    augment: Float[Array, "b a"] | None,
     *,
     num_augment: int,
     batch: int,

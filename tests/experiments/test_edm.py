@@ -226,6 +226,8 @@ def test_labels_that_do_not_fit(num_classes, label, message):
         ({"sampler__sigma_max": 0.001}, "0.001 must be more than sampler.sigma_min"),
         ({"sampler__churn": -1.0}, "churn must be 0 or more, not -1.0"),
         ({"sampler__guidance_scale": 2.0}, "needs labels: set model.num_classes=8"),
+        ({"method__augment_probability": 1.5}, "must be in 0 ... 1, not 1.5"),
+        ({"method__augment_probability": 0.1}, "has points, and only images"),
     ],
 )
 def test_choices_that_do_not_fit(changes, message):

@@ -32,3 +32,15 @@ def test_label_without_classes_is_refused():
         TimeMLP(out_channels=2).init(
             jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
         )
+
+
+def test_a_vector_is_a_label():
+    net, a = TimeMLP(out_channels=2, num_features=3), jnp.ones((4, 3))
+    x, t = jnp.zeros((4, 2)), jnp.zeros(4)
+    params = net.init(jax.random.key(0), x, t, a)["params"]
+    params["out"]["kernel"] = jnp.ones_like(params["out"]["kernel"])
+    apply = jax.jit(net.apply)
+    told = [apply({"params": params}, x, t, value) for value in (a, 2.0 * a)]
+    assert np.abs(told[0] - told[1]).min() > 1e-3
+    with pytest.raises(ValueError, match="num_features=3 and no label do not go"):
+        net.apply({"params": params}, x, t)

@@ -15,8 +15,10 @@ def with_identity_output(layer, x):
 
 def test_starts_as_the_identity():
     x = jax.random.normal(jax.random.key(1), (2, 3, 3, 8))
-    layer = SpatialAttention()
-    np.testing.assert_array_equal(layer.apply(layer.init(jax.random.key(0), x), x), x)
+    for scale in (1.0, 0.5):
+        layer = SpatialAttention(skip_scale=scale)
+        out, _ = layer.init_with_output(jax.random.key(0), x)
+        np.testing.assert_array_equal(out, scale * x)
 
 
 @pytest.mark.parametrize("num_heads", [1, 2])

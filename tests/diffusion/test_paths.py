@@ -72,6 +72,19 @@ def test_ddpm_meets_its_table():
     np.testing.assert_allclose(path.sigma(i / 1000) ** 2, 1 - exact, rtol=2e-5)
 
 
+def test_cosine_schedule_of_improved_ddpm():
+    """By hand: at 45 and 60 degrees cos^2 is 1/2 and 1/4, at t = 0 it is 0.99984459."""
+    path, i = paths.ddpm_cosine(1000), jnp.arange(1, 1001)
+    alpha_bar = path.alpha(i / 1000) ** 2
+    want = np.array([0.5, 0.25]) / 0.99984459  # (t + 0.008) / 1.008 is 1/2 and 2/3
+    np.testing.assert_allclose(alpha_bar[jnp.array([495, 663])], want, rtol=1e-5)
+    betas = 1 - np.asarray(alpha_bar[1:] / alpha_bar[:-1])
+    np.testing.assert_allclose(betas[-1], 0.999, rtol=1e-5)
+    assert betas[:-1].max() < 0.999
+    plain = paths.ddpm_cosine(1000, offset=0.0).alpha(i[:-1] / 1000)
+    np.testing.assert_allclose(plain, PATHS["cosine"].alpha(i[:-1] / 1000), atol=1e-5)
+
+
 def test_ddpm_between_its_steps():
     """Geometric mean of the neighbours, half-way."""
     path = PATHS["ddpm"]

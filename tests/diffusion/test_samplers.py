@@ -98,7 +98,7 @@ def test_one_step_goes_to_the_denoised_point_without_noise():
 def test_a_choice_that_does_not_exist():
     q = posterior(PATHS["vp"], jnp.array(0.5), jnp.array(0.4))
     # a TypeCheckError where the shape checks of the tests see it first
-    with pytest.raises((ValueError, TypeCheckError), match="'learned'"):
-        model_variance(q, "learned")
+    with pytest.raises((ValueError, TypeCheckError), match="'learnt'"):
+        model_variance(q, "learnt")
     with pytest.raises(ValueError, match="eta=0.5 draws noise: give a key"):
         samplers.ddim(lambda x, t: x, NOISE, ALL, path=PATHS["vp"], eta=0.5)

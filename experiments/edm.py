@@ -33,6 +33,7 @@ from genjax.choices import one_of
 from genjax.diffusion import guidance, ode, paths
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise
+from genjax.diffusion.likelihood import Likelihood
 from genjax.diffusion.paths import GaussianPath, per_example
 from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
@@ -193,6 +194,25 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         )
         return to_data(x)
 
+    likelihood = Likelihood(
+        method=config.eval.likelihood,
+        trace=config.eval.likelihood_trace,
+        tolerance=config.eval.likelihood_tolerance,
+        draws=config.eval.likelihood_draws,
+        logsnr=config.eval.likelihood_logsnr,
+    )
+
+    def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
+        return likelihood.log_prob(
+            make_denoiser(state.ema_params, batch["label"] if num_classes else None),
+            to_model(batch["image"]),
+            path=path,
+            num_levels=spec.num_levels,
+            point_scale=method.point_scale,
+            key=key,
+            end=sampler.sigma_min / sampler.sigma_max,
+        )
+
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         x0, label = to_model(batch["image"]), batch["label"] if num_classes else None
         return {"loss_weighted": weighted_error(state.ema_params, x0, label, key)}
@@ -201,6 +221,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         init=init,
         train_step=train_step,
         sample=sample,
+        log_likelihood=None if likelihood.method == "none" else log_likelihood,
+        likelihood_kind=likelihood.kind(spec.num_levels),
+        likelihood_note=likelihood.note(spec.num_levels, labels=num_classes > 0),
         evaluate=evaluate,
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )

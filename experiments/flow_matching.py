@@ -15,7 +15,6 @@ samples.
 What may vary: how t is drawn (`draw_times`), and which eps meets which x0 (`couple`).
 """
 
-import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -24,9 +23,10 @@ import optax
 from jaxtyping import Float, Int
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, ode_likelihood, paths, solvers
+from genjax.diffusion import guidance, paths, solvers
 from genjax.diffusion.conditioning import check_labels, check_network
 from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
+from genjax.diffusion.likelihood import Likelihood
 from genjax.experiment import Experiment
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
@@ -183,26 +183,23 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         )
         return to_data(x)
 
+    likelihood = Likelihood(
+        method=config.eval.likelihood,
+        trace=config.eval.likelihood_trace,
+        tolerance=config.eval.likelihood_tolerance,
+        draws=config.eval.likelihood_draws,
+        logsnr=config.eval.likelihood_logsnr,
+    )
+
     def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
-        """By the ODE; pixels are spread evenly over the width of a level first."""
-        pixel_key, trace_key = jax.random.split(key)
-        x0, size = to_model(batch["image"]), math.prod(spec.shape)
-        if is_image:
-            width = 2.0 / (spec.num_levels - 1)
-            x0 = x0 + width * jax.random.uniform(
-                pixel_key, x0.shape, minval=-0.5, maxval=0.5
-            )
-        else:
-            width = 1.0 / method.point_scale
-        density, _ = ode_likelihood.log_likelihood(
+        return likelihood.log_prob(
             make_denoiser(state.ema_params, batch["label"] if num_classes else None),
-            x0,
+            to_model(batch["image"]),
             path=PATH,
-            key=trace_key,
-            trace=config.eval.likelihood_trace,
-            tolerance=config.eval.likelihood_tolerance,
+            num_levels=spec.num_levels,
+            point_scale=method.point_scale,
+            key=key,
         )
-        return density + size * math.log(width)
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         """loss_velocity: with independent eps and uniform t, however it was trained."""
@@ -216,9 +213,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         init=init,
         train_step=train_step,
         sample=sample,
-        log_likelihood=log_likelihood if config.eval.likelihood else None,
-        likelihood_kind=likelihood_kind(config, spec),
-        likelihood_note=likelihood_note(config, spec),
+        log_likelihood=None if likelihood.method == "none" else log_likelihood,
+        likelihood_kind=likelihood.kind(spec.num_levels),
+        likelihood_note=likelihood.note(spec.num_levels, labels=num_classes > 0),
         evaluate=evaluate,
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
@@ -296,15 +293,12 @@ def check(config: Config, spec: DataSpec) -> None:
     )
     one_of("method.coupling", method.coupling, ["independent", "optimal_transport"])
     one_of("sampler.name", sampler.name, solvers.NAMES)
-    traces = ["hutchinson", "exact"]
-    one_of("eval.likelihood_trace", config.eval.likelihood_trace, traces)
     for name, value in [
         ("sampler.num_steps", sampler.num_steps),
         ("method.time_shift", method.time_shift),
         ("sampler.time_shift", sampler.time_shift),
         ("method.time_std", method.time_std),
         ("method.point_scale", method.point_scale),
-        ("eval.likelihood_tolerance", config.eval.likelihood_tolerance),
     ]:
         if not value > 0:
             raise UserError(f"{name} must be more than 0, not {value}")
@@ -314,27 +308,3 @@ def check(config: Config, spec: DataSpec) -> None:
         num_classes=config.model.num_classes,
         guidance_scale=sampler.guidance_scale,
     )
-
-
-def likelihood_kind(
-    config: Config, spec: DataSpec
-) -> Literal["lower_bound", "estimate"] | None:
-    """Of pixels, spread to be continuous, a bound (Jensen); of points, an estimate."""
-    if not config.eval.likelihood:
-        return None
-    return "lower_bound" if spec.num_levels else "estimate"
-
-
-def likelihood_note(config: Config, spec: DataSpec) -> str:
-    """How log_likelihood is taken, for the protocol of a metric."""
-    parts = [
-        f"probability-flow ODE, Dormand-Prince 5(4), tolerance "
-        f"{config.eval.likelihood_tolerance}",
-        f"{config.eval.likelihood_trace} trace",
-        "moving average of weights",
-    ]
-    if spec.num_levels:
-        parts.append("uniform dequantisation, one draw")
-    if config.model.num_classes:
-        parts.append("given the label")
-    return "; ".join(parts)

@@ -88,6 +88,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 500
     config.eval.num_samples = 50_000
+    config.eval.likelihood = "vlb"  # vlb or ode
+    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.likelihood_timesteps = placeholder(int)  # None: all
     config.eval.limit = placeholder(int)
 

@@ -86,6 +86,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 128
     config.eval.num_samples = 1000
+    config.eval.likelihood = "vlb"  # vlb or ode
+    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.likelihood_timesteps = 100  # None: all 1000
     config.eval.limit = placeholder(int)
 

@@ -84,6 +84,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 1000
     config.eval.num_samples = 10_000
+    config.eval.likelihood = "vlb"  # vlb or ode
+    config.eval.likelihood_trace = "exact"  # these two for "ode"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.likelihood_timesteps = placeholder(int)  # None: all
     config.eval.limit = placeholder(int)
 

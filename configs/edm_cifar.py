@@ -92,6 +92,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 500
     config.eval.num_samples = 50_000
+    config.eval.likelihood = "ode"  # none, ode or bound
+    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
+    config.eval.likelihood_tolerance = 1e-4
+    config.eval.likelihood_draws = 64  # these two for "bound"
+    config.eval.likelihood_logsnr = 13.2  # of the least noise
     config.eval.limit = placeholder(int)
 
     config.mesh = ConfigDict()
@@ -112,6 +117,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.sampler.num_steps = 4
         config.eval.batch_size = 16
         config.eval.num_samples = 16
+        config.eval.likelihood_draws = 4
         config.eval.limit = 32
     elif variant:
         raise ValueError(f"there is no variant {variant!r} of this config; try 'tiny'")

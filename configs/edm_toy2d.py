@@ -79,6 +79,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 1000
     config.eval.num_samples = 10_000
+    config.eval.likelihood = "ode"  # none, ode or bound
+    config.eval.likelihood_trace = "exact"  # these two for "ode"
+    config.eval.likelihood_tolerance = 1e-4
+    config.eval.likelihood_draws = 64  # these two for "bound"
+    config.eval.likelihood_logsnr = 11.0  # of the least noise
     config.eval.limit = placeholder(int)
 
     config.mesh = ConfigDict()

@@ -78,9 +78,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 128
     config.eval.num_samples = 1000
-    config.eval.likelihood = False  # minutes for each 1,000 images on a CPU
-    config.eval.likelihood_trace = "hutchinson"
+    config.eval.likelihood = "bound"  # none, bound, or ode: hours on a CPU
+    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
     config.eval.likelihood_tolerance = 1e-4
+    config.eval.likelihood_draws = 16  # these two for "bound"
+    config.eval.likelihood_logsnr = 13.2  # of the least noise
     config.eval.limit = placeholder(int)  # None: the whole test set
 
     config.mesh = ConfigDict()
@@ -101,6 +103,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.sampler.num_steps = 4
         config.eval.batch_size = 16
         config.eval.num_samples = 16
+        config.eval.likelihood_draws = 4
         config.eval.limit = 32
     elif variant:
         raise ValueError(f"there is no variant {variant!r} of this config; try 'tiny'")

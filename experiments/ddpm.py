@@ -9,7 +9,7 @@ for t uniform on 1/T ... 1. (The paper's eq. 14 writes the sum; its released cod
 the mean, and so do we: the unit of `loss` is per dimension, near 1 when nothing is
 learned.) Samples come from the reverse chain, or from any other sampler of
 `genjax.diffusion.solvers`, with the moving average of the weights; the log-likelihood
-is the variational bound.
+is the variational bound, or that of the probability-flow ODE.
 
 Improved DDPM (Nichol & Dhariwal 2021, arXiv:2102.09672): a cosine schedule, and with
 method.variance = "learned" further channels of the network for the variance of the
@@ -35,6 +35,7 @@ from genjax.diffusion.conditioning import (
     check_network,
 )
 from genjax.diffusion.denoiser import Denoise, clipped, convert, quantity
+from genjax.diffusion.likelihood import Likelihood
 from genjax.diffusion.posterior import (
     DenoiseAndSpread,
     Variance,
@@ -283,10 +284,29 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     def labels_of(batch: Batch) -> Array | None:
         return batch["label"] if num_classes else None
 
+    by_ode = Likelihood(
+        method="ode",
+        trace=config.eval.likelihood_trace,
+        tolerance=config.eval.likelihood_tolerance,
+    )
+    uses_ode = config.eval.likelihood == "ode"
+
     def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
+        denoise = make_spread(state.ema_params, labels_of(batch))
+        x0 = to_model(batch["image"])
+        if uses_ode:
+            return by_ode.log_prob(
+                mean_of(denoise),
+                x0,
+                path=path,
+                num_levels=spec.num_levels,
+                point_scale=method.point_scale,
+                key=key,
+                end=1.0 / method.num_timesteps,
+            )
         bound = vlb.variational_bound(
-            make_spread(state.ema_params, labels_of(batch)),
-            to_model(batch["image"]),
+            denoise,
+            x0,
             path=path,
             num_timesteps=method.num_timesteps,
             num_levels=spec.num_levels,
@@ -311,8 +331,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         train_step=train_step,
         sample=sample,
         log_likelihood=log_likelihood,
-        likelihood_kind="lower_bound",
-        likelihood_note=likelihood_note(config),
+        likelihood_kind=by_ode.kind(spec.num_levels) if uses_ode else "lower_bound",
+        likelihood_note=by_ode.note(spec.num_levels, labels=num_classes > 0)
+        if uses_ode
+        else likelihood_note(config),
         likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
         process=make_process(
@@ -345,6 +367,7 @@ def check(config: Config, spec: DataSpec) -> None:
     one_of("sampler.name", sampler.name, solvers.NAMES)
     one_of("sampler.spacing", sampler.spacing, times.SPACINGS)
     one_of("sampler.variance", sampler.variance, get_args(Variance))
+    one_of("eval.likelihood", config.eval.likelihood, ["vlb", "ode"])
     if sampler.variance == "learned" and method.variance != "learned":
         raise UserError(
             "sampler.variance='learned' needs a model that was trained with "

@@ -41,6 +41,7 @@ from genjax.diffusion.conditioning import (
     check_network,
 )
 from genjax.diffusion.denoiser import Denoise
+from genjax.diffusion.likelihood import Likelihood
 from genjax.diffusion.paths import GaussianPath, per_example
 from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
@@ -274,6 +275,25 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         return to_data(solve(state, key, num, label))
 
+    likelihood = Likelihood(
+        method=config.eval.likelihood,
+        trace=config.eval.likelihood_trace,
+        tolerance=config.eval.likelihood_tolerance,
+        draws=config.eval.likelihood_draws,
+        logsnr=config.eval.likelihood_logsnr,
+    )
+
+    def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
+        return likelihood.log_prob(
+            make_denoiser(state.ema_params, batch["label"] if num_classes else None),
+            to_model(batch["image"]),
+            path=path,
+            num_levels=spec.num_levels,
+            point_scale=method.point_scale,
+            key=key,
+            end=sampler.sigma_min / sampler.sigma_max,
+        )
+
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         """loss_weighted: by EDM's weights, however it was trained."""
         x0, label = to_model(batch["image"]), batch["label"] if num_classes else None
@@ -283,6 +303,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         init=init,
         train_step=train_step,
         sample=sample,
+        log_likelihood=None if likelihood.method == "none" else log_likelihood,
+        likelihood_kind=likelihood.kind(spec.num_levels),
+        likelihood_note=likelihood.note(spec.num_levels, labels=num_classes > 0),
+        likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
         process=make_process(
             solve=solve,

@@ -16,7 +16,6 @@ What may vary: how t is drawn (`draw_times`), which eps meets which x0 (`couple`
 what the error weighs at each t (`genjax.diffusion.weighting`).
 """
 
-import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -25,13 +24,14 @@ import optax
 from jaxtyping import Float, Int
 
 from genjax.choices import one_of
-from genjax.diffusion import guidance, ode_likelihood, paths, solvers, weighting
+from genjax.diffusion import guidance, paths, solvers, weighting
 from genjax.diffusion.conditioning import (
     check_guidance,
     check_labels,
     check_network,
 )
 from genjax.diffusion.denoiser import Denoise, as_denoiser, quantity
+from genjax.diffusion.likelihood import Likelihood
 from genjax.diffusion.ode import velocity
 from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
@@ -228,26 +228,23 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
         return to_data(solve(state, key, num, label))
 
+    likelihood = Likelihood(
+        method=config.eval.likelihood,
+        trace=config.eval.likelihood_trace,
+        tolerance=config.eval.likelihood_tolerance,
+        draws=config.eval.likelihood_draws,
+        logsnr=config.eval.likelihood_logsnr,
+    )
+
     def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
-        """By the ODE; pixels are spread evenly over the width of a level first."""
-        pixel_key, trace_key = jax.random.split(key)
-        x0, size = to_model(batch["image"]), math.prod(spec.shape)
-        if is_image:
-            width = 2.0 / (spec.num_levels - 1)
-            x0 = x0 + width * jax.random.uniform(
-                pixel_key, x0.shape, minval=-0.5, maxval=0.5
-            )
-        else:
-            width = 1.0 / method.point_scale
-        density, _ = ode_likelihood.log_likelihood(
+        return likelihood.log_prob(
             make_denoiser(state.ema_params, batch["label"] if num_classes else None),
-            x0,
+            to_model(batch["image"]),
             path=PATH,
-            key=trace_key,
-            trace=config.eval.likelihood_trace,
-            tolerance=config.eval.likelihood_tolerance,
+            num_levels=spec.num_levels,
+            point_scale=method.point_scale,
+            key=key,
         )
-        return density + size * math.log(width)
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         """loss_velocity: with independent eps and uniform t, however it was trained.
@@ -267,9 +264,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         init=init,
         train_step=train_step,
         sample=sample,
-        log_likelihood=log_likelihood if config.eval.likelihood else None,
-        likelihood_kind=likelihood_kind(config, spec),
-        likelihood_note=likelihood_note(config, spec),
+        log_likelihood=None if likelihood.method == "none" else log_likelihood,
+        likelihood_kind=likelihood.kind(spec.num_levels),
+        likelihood_note=likelihood.note(spec.num_levels, labels=num_classes > 0),
         likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
         process=make_process(
@@ -378,8 +375,6 @@ def check(config: Config, spec: DataSpec) -> None:
     one_of("method.coupling", method.coupling, ["independent", "optimal_transport"])
     one_of("method.weighting", method.weighting, weighting.WEIGHTINGS)
     one_of("sampler.name", sampler.name, solvers.NAMES)
-    traces = ["hutchinson", "exact"]
-    one_of("eval.likelihood_trace", config.eval.likelihood_trace, traces)
     for name, value in [
         ("sampler.num_steps", sampler.num_steps),
         ("method.time_shift", method.time_shift),
@@ -387,7 +382,6 @@ def check(config: Config, spec: DataSpec) -> None:
         ("method.time_std", method.time_std),
         ("method.min_snr_gamma", method.min_snr_gamma),
         ("method.point_scale", method.point_scale),
-        ("eval.likelihood_tolerance", config.eval.likelihood_tolerance),
     ]:
         if not value > 0:
             raise UserError(f"{name} must be more than 0, not {value}")
@@ -404,27 +398,3 @@ def check(config: Config, spec: DataSpec) -> None:
         guide_step=config.method.guide_step,
         num_steps=config.training.num_steps,
     )
-
-
-def likelihood_kind(
-    config: Config, spec: DataSpec
-) -> Literal["lower_bound", "estimate"] | None:
-    """Of pixels, spread to be continuous, a bound (Jensen); of points, an estimate."""
-    if not config.eval.likelihood:
-        return None
-    return "lower_bound" if spec.num_levels else "estimate"
-
-
-def likelihood_note(config: Config, spec: DataSpec) -> str:
-    """How log_likelihood is taken, for the protocol of a metric."""
-    parts = [
-        f"probability-flow ODE, Dormand-Prince 5(4), tolerance "
-        f"{config.eval.likelihood_tolerance}",
-        f"{config.eval.likelihood_trace} trace",
-        "moving average of weights",
-    ]
-    if spec.num_levels:
-        parts.append("uniform dequantisation, one draw")
-    if config.model.num_classes:
-        parts.append("given the label")
-    return "; ".join(parts)

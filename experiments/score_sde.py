@@ -21,12 +21,12 @@ and drawing l uniformly is the importance sampling of that paper's section 4.3.
 
 The network sees x_t / sqrt(alpha^2 + sigma^2), of about unit variance, and t. (The
 paper's sees x_t, and for VE log sigma, which is nearly a line in t.) Not the paper's is
-`method.anchors`: values v that many pixels have. For each the network also sees
+`method.pixel_features`: the network also sees
 
-  (4) (x_t - alpha v) / sigma, held between -ANCHOR_LIMIT and ANCHOR_LIMIT,
+  (4) (x_t - alpha v) / sigma, held between -FEATURE_LIMIT and FEATURE_LIMIT,
 
-which is eps itself where x0 = v: else the small noise on a black pixel, say, is lost to
-the network beside the large differences between pixels.
+for v black, white, and the level nearest to x_t / alpha. It is eps itself where x0 = v.
+Else a network must enlarge the small noise on a black pixel up to a thousand times.
 """
 
 from typing import Literal, NamedTuple
@@ -58,7 +58,7 @@ from genjax.typing import (
     UserError,
 )
 
-ANCHOR_LIMIT = 5.0  # eps is hardly ever larger
+FEATURE_LIMIT = 5.0  # eps is hardly ever larger
 
 
 class State(NamedTuple):
@@ -92,6 +92,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         "ve": lambda: paths.ve(method.sigma_min, method.sigma_max),
     }[method.sde]()
 
+    feature_levels = spec.num_levels if method.pixel_features else 0
+
     # --- data and network -------------------------------------------------------------
 
     def to_model(data: Array) -> Array:
@@ -112,14 +114,14 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         """net(x_t, t) of (1)."""
         train = dropout_key is not None
         streams = {"dropout": dropout_key} if train else {}
-        x = network_input(x, t, path=path, anchors=method.anchors)
+        x = network_input(x, t, path=path, num_levels=feature_levels)
         out = network.apply({"params": params}, x, t, label, train=train, rngs=streams)
         assert isinstance(out, jax.Array)
         return out
 
     def init(key: Key) -> State:
         x, t = jnp.zeros((1, *spec.shape)), jnp.ones(1)
-        x = network_input(x, t, path=path, anchors=method.anchors)
+        x = network_input(x, t, path=path, num_levels=feature_levels)
         label = jnp.zeros(1, jnp.int32) if num_classes else None
         params = network.init(key, x, t, label)["params"]
         return State(
@@ -240,6 +242,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         log_likelihood=None if likelihood.method == "none" else log_likelihood,
         likelihood_kind=likelihood.kind(spec.num_levels),
         likelihood_note=likelihood.note(spec.num_levels, labels=num_classes > 0),
+        likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
@@ -253,15 +256,22 @@ def network_input(
     t: Float[Array, " b"],
     *,
     path: GaussianPath,
-    anchors: tuple[float, ...],
+    num_levels: int,
 ) -> Float[Array, " b *d2"]:
-    """x_t divided by sqrt(alpha^2 + sigma^2), and (4) of each anchor as channels."""
+    """x_t divided by sqrt(alpha^2 + sigma^2), and (4) as more channels.
+
+    num_levels: 0: without (4).
+    """
     alpha, sigma = per_example(path.alpha(t), x), per_example(path.sigma(t), x)
-    channels = [x / jnp.sqrt(jnp.square(alpha) + jnp.square(sigma))]
-    for anchor in anchors:
-        away = (x - alpha * anchor) / sigma
-        channels.append(jnp.clip(away, -ANCHOR_LIMIT, ANCHOR_LIMIT))
-    return jnp.concatenate(channels, axis=-1)
+    scaled = x / jnp.sqrt(jnp.square(alpha) + jnp.square(sigma))
+    if num_levels == 0:
+        return scaled
+    last = num_levels - 1
+    place = jnp.round((jnp.clip(x / alpha, -1.0, 1.0) + 1.0) / 2.0 * last)
+    values = [-jnp.ones_like(x), jnp.ones_like(x), 2.0 * place / last - 1.0]
+    away = [(x - alpha * value) / sigma for value in values]
+    away = [jnp.clip(each, -FEATURE_LIMIT, FEATURE_LIMIT) for each in away]
+    return jnp.concatenate([scaled, *away], axis=-1)
 
 
 def draw_times(
@@ -317,10 +327,10 @@ def check(config: Config, spec: DataSpec) -> None:
             f"method.start={method.start} must lie between 0 and 1: it is the time of "
             "the least noise in training"
         )
-    if spec.num_levels == 0 and (method.dequantize or method.anchors):
+    if spec.num_levels == 0 and (method.dequantize or method.pixel_features):
         raise UserError(
             f"{spec.name} has points, not pixels: set method.dequantize=False and "
-            "method.anchors=()"
+            "method.pixel_features=False"
         )
     check_network(
         spec,

@@ -36,10 +36,10 @@ class Likelihood:
     """
 
     method: Method
-    trace: Trace
-    tolerance: float
-    draws: int
-    logsnr: float
+    trace: Trace = "hutchinson"
+    tolerance: float = 1e-4
+    draws: int = 16
+    logsnr: float = 13.2  # 256 levels lie 5.8 standard deviations of the noise apart
 
     def __post_init__(self) -> None:
         one_of("eval.likelihood", self.method, get_args(Method))

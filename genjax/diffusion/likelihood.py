@@ -31,7 +31,8 @@ METHODS = ["none", "ode", "bound"]
 class Likelihood:
     """How log p is taken. Raises UserError for a choice that does not exist.
 
-    method: one of METHODS. trace, tolerance: of "ode" (`ode_likelihood.log_likelihood`).
+    method: one of METHODS.
+    trace, tolerance: of "ode" (`ode_likelihood.log_likelihood`).
     draws, logsnr: of "bound" (`continuous.logsnr_bound`).
     """
 

@@ -238,7 +238,7 @@ def test_likelihood_of_images_is_negative_and_its_protocol_is_told():
 
 
 def test_density_by_the_ode_without_score():
-    """x shrinks with alpha alone, from t = 1/T to 1: a wide Gaussian, in closed form."""
+    """x shrinks with alpha alone, from t = 1/T to 1: a wide Gaussian."""
     experiment = build(eval__likelihood="ode")
     assert experiment.likelihood_kind == "estimate"
     assert "probability-flow ODE" in experiment.likelihood_note
@@ -248,7 +248,8 @@ def test_density_by_the_ode_without_score():
     kept = np.cumprod(1 - np.linspace(2e-3, 0.3, 50))  # alpha_bar of tiny
     width = 1.5 * np.sqrt((1 - kept[-1]) * kept[0] / kept[-1])
     want = norm.logpdf(np.asarray(points), scale=width).sum(axis=1)
-    np.testing.assert_allclose(got, want, rtol=1e-3)
+    # the slope has a jump at each of 50 timesteps
+    np.testing.assert_allclose(got, want, atol=0.04)
 
 
 # --- samplers and choices -------------------------------------------------------------

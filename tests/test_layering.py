@@ -17,7 +17,7 @@ LAYERS = {
     "bijectors": BASE,
     "models": BASE | {"nn"},
     "objectives": BASE | {"distributions"},
-    "diffusion": BASE | {"distributions", "experiment"},
+    "diffusion": BASE | {"choices", "distributions", "experiment"},
     "data": BASE,
     "train": BASE | {"experiment"},
     "evaluation": BASE | {"experiment", "nn"},

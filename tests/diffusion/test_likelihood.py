@@ -47,7 +47,7 @@ def test_bound_of_a_gaussian_is_its_entropy(name):
 def test_bound_meets_the_log_density_of_gaussians(name):
     """Nothing is lost with the exact denoiser, on average over the data."""
     path, how = PATHS[name], Likelihood(method="bound", draws=16, logsnr=10.0)
-    x0 = gaussian.MEAN + gaussian.STD * jax.random.normal(KEY, (400_000, 2))
+    x0 = gaussian.MEAN + gaussian.STD * jax.random.normal(KEY, (100_000, 2))
     value = jax.jit(
         lambda x0: how.log_prob(
             gaussian.exact_denoiser(path), x0, path=path, num_levels=0, key=KEY
@@ -55,7 +55,7 @@ def test_bound_meets_the_log_density_of_gaussians(name):
     )(x0)
     away = np.asarray(value - gaussian.log_prob(x0)) / (2 * np.log(2))
     error = away.std() / np.sqrt(len(away))
-    assert error < 5e-3
+    assert error < 0.01
     assert abs(away.mean()) < 4 * error + 1e-3
 
 
@@ -69,11 +69,11 @@ def test_bound_of_pixels_does_not_depend_on_where_it_starts(name, cut):
         return jax.nn.softmax(level_logits(x, t, path=path, num_levels=5)) @ values
 
     values = levels_of(5)
-    x0 = values[jax.random.randint(KEY, (20_000, 2, 1, 1), 0, 5)]
+    x0 = values[jax.random.randint(KEY, (5_000, 2, 1, 1), 0, 5)]
     terms = logsnr_bound(
         denoise, x0, path=path, num_levels=5, key=KEY, draws=8, logsnr=cut
     )
-    np.testing.assert_allclose(terms.nats.mean(), 2 * np.log(5), rtol=0.01)
+    np.testing.assert_allclose(terms.nats.mean(), 2 * np.log(5), rtol=0.02)
     assert (terms.decoder.mean() > 0.1) == (cut == 3.0)
 
 
@@ -107,15 +107,13 @@ def test_pixels_are_spread_over_their_level():
 # --- units and words ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["ode", "bound"])
-def test_density_of_points_is_in_their_own_unit(method):
+def test_bound_of_points_is_in_their_own_unit():
     """Twice as wide in two dimensions: a quarter of the density."""
-    path, x0 = PATHS["vp"], jnp.ones((3, 2))
-    how = Likelihood(method=method, draws=2)
+    path, how = PATHS["vp"], Likelihood(method="bound", draws=2)
     values = [
         how.log_prob(
             gaussian.exact_denoiser(path),
-            x0,
+            jnp.ones((3, 2)),
             path=path,
             num_levels=0,
             key=KEY,

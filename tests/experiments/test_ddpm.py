@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from configs import ddpm_cifar, ddpm_digits, ddpm_mnist, ddpm_toy2d
 from experiments.ddpm import make_experiment
@@ -236,6 +237,21 @@ def test_likelihood_of_images_is_negative_and_its_protocol_is_told():
     assert values.shape == (6,) and (values < 0).all()
 
 
+def test_density_by_the_ode_without_score():
+    """x shrinks with alpha alone, from t = 1/T to 1: a wide Gaussian."""
+    experiment = build(eval__likelihood="ode")
+    assert experiment.likelihood_kind == "estimate"
+    assert "probability-flow ODE" in experiment.likelihood_note
+    points = batch_of(POINTS)["image"]
+    state = experiment.init(KEY)
+    got = jax.jit(experiment.log_likelihood)(state, {"image": points}, KEY)
+    kept = np.cumprod(1 - np.linspace(2e-3, 0.3, 50))  # alpha_bar of tiny
+    width = 1.5 * np.sqrt((1 - kept[-1]) * kept[0] / kept[-1])
+    want = norm.logpdf(np.asarray(points), scale=width).sum(axis=1)
+    # the slope has a jump at each of 50 timesteps
+    np.testing.assert_allclose(got, want, atol=0.04)
+
+
 # --- samplers and choices -------------------------------------------------------------
 
 
@@ -275,6 +291,7 @@ def test_every_choice_samples(choice):
         ({"sampler__corrector_steps": 0}, "corrector_steps must be at least 1, not 0"),
         ({"sampler__spacing": "quadratical"}, "did you mean 'quadratic'"),
         ({"sampler__variance": "fixedlarge"}, "did you mean 'fixed_large'"),
+        ({"eval__likelihood": "bound"}, "known: vlb, ode"),
         ({"method__prediction": "epsilon"}, "known: eps, x0, v"),
         ({"model__backbone": "unnet"}, "did you mean 'unet'"),
         ({"model__dtype": "float16"}, "known: float32, bfloat16"),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from configs import edm_cifar, edm_digits, edm_toy2d
 from experiments.edm import (
@@ -145,6 +146,32 @@ def test_churn_noise_scales_the_noise():
     assert (quiet.std(axis=0) < 0.97 * gaussian.STD[0]).all()
 
 
+# --- likelihood -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["ode", "bound"])
+def test_likelihood_of_an_untrained_network_is_a_gaussian(method):
+    """F = 0 is the model N(0, (sigma_data point_scale)^2); so is the data here."""
+    experiment = build(method__sigma_data=0.5, eval__likelihood=method)
+    points = 0.75 * jax.random.normal(jax.random.key(1), (1000, 2))
+    state = jax.eval_shape(experiment.init, KEY)
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
+    got = jax.jit(experiment.log_likelihood)(state, {"image": points}, KEY)
+    want = norm.logpdf(np.asarray(points), scale=0.75).sum(axis=1)
+    if method == "ode":
+        assert experiment.likelihood_kind == "estimate"
+        np.testing.assert_allclose(got, want, rtol=5e-3, atol=0.02)
+    else:
+        assert experiment.likelihood_kind == "lower_bound"
+        away = got - want
+        assert abs(away.mean()) < 4 * away.std() / np.sqrt(1000) + 1e-3
+
+
+def test_likelihood_only_where_it_is_asked_for():
+    experiment = build(eval__likelihood="none")
+    assert experiment.log_likelihood is None and experiment.likelihood_kind is None
+
+
 # --- learning -------------------------------------------------------------------------
 
 
@@ -225,6 +252,7 @@ def test_labels_that_do_not_fit(num_classes, label, message):
         ({"sampler__num_steps": 0}, "sampler.num_steps must be more than 0, not 0"),
         ({"sampler__sigma_max": 0.001}, "0.001 must be more than sampler.sigma_min"),
         ({"sampler__churn": -1.0}, "churn must be 0 or more, not -1.0"),
+        ({"eval__likelihood": "vlb"}, "known: none, ode, bound"),
         ({"sampler__guidance_scale": 2.0}, "needs labels: set model.num_classes=8"),
         ({"method__augment_probability": 1.5}, "must be in 0 ... 1, not 1.5"),
         ({"method__augment_probability": 0.1}, "has points, and only images"),

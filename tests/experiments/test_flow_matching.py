@@ -270,8 +270,30 @@ def test_bound_of_pixels_counts_the_width_of_a_level():
     )
 
 
+def test_pixels_have_a_bound_without_an_ode_too():
+    """No velocity is x0_hat = x_t, so x0 - x0_hat = t (x0 - eps)."""
+    experiment = build(
+        DIGITS,
+        model__num_classes=0,
+        sampler__guidance_scale=1.0,
+        eval__likelihood="bound",
+        eval__likelihood_draws=32,
+        eval__likelihood_logsnr=8.0,
+    )
+    assert "from log-SNR 8.0, 32 draws" in experiment.likelihood_note
+    image = np.random.default_rng(0).integers(0, 17, (64, 8, 8, 1))
+    batch = {"image": jnp.asarray(image, jnp.uint8)}
+    got = jax.jit(experiment.log_likelihood)(experiment.init(KEY), batch, KEY)
+    # 1/2 int (1 - t)^2 (x0^2 + 1) dl, by quadrature; the decoder makes no mistakes
+    logsnr = np.linspace(-12.0, 8.0, 10_001)
+    kept = 1.0 / (1.0 + np.exp(-logsnr / 2.0))  # 1 - t
+    square = np.square(image / 8.0 - 1.0).mean() + 1.0
+    want = 0.5 * np.trapezoid(kept**2, logsnr) * square * 64
+    np.testing.assert_allclose(-got.mean(), want, rtol=0.03)
+
+
 def test_likelihood_only_where_it_is_asked_for():
-    experiment = build(eval__likelihood=False)
+    experiment = build(eval__likelihood="none")
     assert experiment.log_likelihood is None and experiment.likelihood_kind is None
 
 

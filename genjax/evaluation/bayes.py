@@ -6,6 +6,7 @@ With a bound on log p(x | y) in its place this is the diffusion classifier (Li e
 2023, arXiv:2303.16203; Clark & Jaini 2023, arXiv:2303.15233): any class-conditional
 generative model classifies. Since hundreds of nats of log p(x | y) are the same for all
 classes, an estimate must make its draws the same for all of them: then they cancel.
+With a bound (1) is right only so far as its gap is the same for all classes too.
 """
 
 import math

@@ -145,8 +145,9 @@ def test_learned_uncertainty_becomes_the_log_of_the_mean_loss():
 
 
 def test_uncertainty_starts_at_nothing_and_stays_constant_beyond_its_range():
-    logsnr = jnp.array([-1000.0, -20.0, 0.0, 20.0, 1000.0])
+    logsnr = jnp.array([-1000.0, -20.0, 0.25, 20.0, 1000.0])
     weights = weighting.initial_uncertainty()
     np.testing.assert_array_equal(weighting.uncertainty(weights, logsnr), 0.0)
-    u = weighting.uncertainty(weights.at[:2].set(1.0), logsnr)
-    np.testing.assert_allclose(u, [2.0, 2.0, 1.0, 0.0, 0.0], atol=1e-6)
+    weights = weights.at[0].set(1.0).at[20].set(2.0).at[-1].set(3.0)
+    u = weighting.uncertainty(weights, logsnr)
+    np.testing.assert_allclose(u, [1.0, 1.0, 1.5, 3.0, 3.0], rtol=1e-6)

@@ -14,7 +14,7 @@ from experiments.edm import (
     rho_times,
 )
 from genjax.data import toy
-from genjax.diffusion import ode, paths
+from genjax.diffusion import ode, paths, weighting
 from genjax.typing import DataSpec, UserError
 from tests.diffusion import gaussian
 
@@ -223,6 +223,57 @@ def test_average_and_raw_weights_are_both_kept():
     assert int(state.step) == 1500
 
 
+# --- weightings -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weighting", "weight"),
+    [("min_snr", 4 * 0.125), ("sigmoid", 1 / 5 * 4 * 0.125), ("learned", 1.0)],
+)
+def test_weighted_loss(weighting, weight):
+    """By hand at sigma = sigma_data = 1/2: SNR 4, c_out^2 1/8; u starts at 0."""
+    point = {"method__p_mean": np.log(0.5), "method__p_std": 1e-6}
+    point |= {"method__sigma_data": 0.5, "method__sigmoid_bias": 0.0}
+    batch = {"image": RING.sample(KEY, 64)}
+    loss = {}
+    for name in ("edm", weighting):
+        experiment = build(method__weighting=name, **point)
+        step = jax.jit(experiment.train_step)
+        loss[name] = step(experiment.init(KEY), batch, KEY)[1]["loss"]
+    np.testing.assert_allclose(loss[weighting], weight * loss["edm"], rtol=1e-4)
+
+
+def test_learned_uncertainty_follows_the_loss_and_is_dropped_at_sampling():
+    experiment = build(method__weighting="learned", optim__learning_rate=0.01)
+    points = RING.sample(KEY, 20_000)
+
+    def step(state, i):
+        key = jax.random.fold_in(KEY, i)
+        rows = jax.random.randint(key, (256,), 0, len(points))
+        return experiment.train_step(state, {"image": points[rows]}, key)
+
+    run = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(800)))
+    state, _ = run(experiment.init(KEY))
+    # where most of the training is, from almost no knowledge of x0 to a good guess;
+    # further out few examples come by, and rare large errors make it slow
+    logsnr = jnp.array([0.0, 2.4, 4.0])
+    u = weighting.uncertainty(state.params["uncertainty"], logsnr)
+    for level, value in zip(logsnr, u, strict=True):
+        one = build(
+            method__weighting="learned",
+            method__p_mean=float(-0.5 * level),
+            method__p_std=1e-6,
+        )
+        raw = experiment.raw_weights(state)
+        error = one.evaluate(raw, {"image": points}, KEY)["loss_weighted"]
+        assert abs(float(value) - np.log(error.mean())) < 0.4
+    weights = state.ema_params["uncertainty"] + 1.0
+    other = state._replace(ema_params=state.ema_params | {"uncertainty": weights})
+    sample = sampler(experiment)
+    np.testing.assert_array_equal(sample(state, KEY, 4), sample(other, KEY, 4))
+    assert "uncertainty" not in build().init(KEY).params
+
+
 # --- choices --------------------------------------------------------------------------
 
 
@@ -246,6 +297,8 @@ def test_labels_that_do_not_fit(num_classes, label, message):
     [
         ({"model__backbone": "unnet"}, "did you mean 'unet'"),
         ({"model__dtype": "float16"}, "known: float32, bfloat16"),
+        ({"method__weighting": "simple"}, "known: edm, min_snr, sigmoid, learned"),
+        ({"method__min_snr_gamma": 0.0}, "min_snr_gamma must be more than 0, not 0.0"),
         ({"model__backbone": "unet"}, r"shape \(2,\).*choose 'mlp'"),
         ({"model__num_classes": 3}, "has 8 classes, not model.num_classes=3"),
         ({"method__sigma_data": 0.0}, "method.sigma_data must be more than 0, not 0.0"),

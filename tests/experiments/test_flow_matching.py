@@ -109,6 +109,23 @@ def test_a_network_that_answers_nothing_misses_the_whole_velocity():
 # --- times ----------------------------------------------------------------------------
 
 
+def test_weighted_loss():
+    """Half-way, where the SNR is 1: by hand, as in the tests of the weightings."""
+    loss = {}
+    for name in ("simple", "min_snr", "sigmoid"):
+        experiment = build(
+            method__weighting=name,
+            method__sigmoid_bias=0.0,
+            method__coupling="independent",
+            method__time_distribution="logit_normal",
+            method__time_std=1e-6,
+        )
+        step = jax.jit(experiment.train_step)
+        loss[name] = step(experiment.init(KEY), ring_batch(64), KEY)[1]["loss"]
+    np.testing.assert_allclose(loss["min_snr"], loss["simple"] / 4, rtol=1e-4)
+    np.testing.assert_allclose(loss["sigmoid"], loss["simple"] / 8, rtol=1e-4)
+
+
 def test_times_have_their_quantiles():
     """The shift multiplies the odds, so it moves the logit's mean by its logarithm."""
     share = np.array([0.1, 0.5, 0.9])
@@ -405,6 +422,8 @@ def test_labels_that_do_not_fit(num_classes, label, message):
         ({"method__coupling": "optimal"}, "known: independent, optimal_transport"),
         ({"method__time_distribution": "normal"}, "logit_normal"),
         ({"model__backbone": "unnet"}, "did you mean 'unet'"),
+        ({"method__weighting": "edm"}, "known: simple, min_snr, sigmoid"),
+        ({"method__min_snr_gamma": 0.0}, "min_snr_gamma must be more than 0, not 0.0"),
         ({"model__dtype": "float16"}, "known: float32, bfloat16"),
         ({"model__backbone": "unet"}, r"shape \(2,\).*choose 'mlp'"),
         ({"model__num_classes": 3}, "has 8 classes, not model.num_classes=3"),

@@ -1,4 +1,4 @@
-"""What the command line can do: train, evaluate, sample, look at latents.
+"""What the command line can do: train, evaluate, sample, and look into a model.
 
 Here an experiment, its data, the loop and the evaluation meet; each knows nothing of
 the others.
@@ -33,11 +33,13 @@ from genjax.run_setup import (
     restore,
     test_batches,
 )
+from genjax.solvers.mode import compare_solvers
 from genjax.train import compile, distributed, grids, loop, metrics, summary
 from genjax.train import workdir as folder
 from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
+from genjax.trajectories.mode import trajectories
 from genjax.typing import DataSpec, UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
@@ -66,6 +68,8 @@ def run(
             "evaluate": evaluate,
             "sample": sample,
             "latents": functools.partial(latents, find_experiment=find_experiment),
+            "solvers": compare_solvers,
+            "trajectories": trajectories,
         }
         modes[options.mode](options, make_experiment, stop)
 

@@ -170,11 +170,8 @@ def make_distance(setup: Setup) -> Distance:
 
     That of points is to the test split. Raises UserError if neither can be had.
     """
-    spec, dataset, num = (
-        setup.dataset.spec,
-        setup.dataset,
-        setup.config.eval.num_samples,
-    )
+    dataset, num = setup.dataset, setup.config.eval.num_samples
+    spec = dataset.spec
     if num < 2:
         raise UserError(f"eval.num_samples must be at least 2 here, but is {num}")
     train = summarize(

@@ -51,6 +51,8 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def plot(rows: Rows, protocol: dict[str, Any]) -> Picture:
     """The distance against evaluations and against seconds, a line a solver."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure = new_figure(12.0, 5.0)
     chunk = protocol["sample_chunk"]
     what = {
@@ -75,6 +77,10 @@ def plot(rows: Rows, protocol: dict[str, Any]) -> Picture:
             )
         axes.axhline(protocol["floor"], color="black", linestyle=":", label="floor")
         axes.set(xscale="log", yscale="log", xlabel=label, ylabel=protocol["distance"])
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     lines, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside right upper")

@@ -35,9 +35,8 @@ def field(view: View) -> Drawn:
         if velocity is not None:  # at t = 0 there is none: that of the time before
             t = view.times[min(f, len(view.times) - 2)]
             arrows(axes, grid, velocity(grid.points, np.float32(t)))
-        axes.plot(
-            *frames[: f + 1, :PATHS].transpose(2, 0, 1), color="C0", linewidth=0.6
-        )
+        ways = frames[: f + 1, :PATHS].transpose(2, 0, 1)
+        axes.plot(*ways, color="C0", linewidth=0.6)
         axes.scatter(*frames[f, :PATHS].T, s=6, color="C3", linewidths=0, zorder=3)
         axes.set(title=f"t = {view.times[f]:.3g}", aspect="equal")
         axes.set(xlim=bounds[:2], ylim=bounds[2:])
@@ -127,7 +126,7 @@ def inversion(view: View) -> Drawn:
     batch, num = view.test_examples(INVERTED)
     up, down = view.compiled(view.process.invert)(batch)
     up, down = up[:, :num], down[:, :num]
-    figure = new_figure(8.6, 4.3)
+    figure = new_figure(8.6, 4.7)
     ways = {"data to noise": up[::-1], "noise to data": down}
     bounds = grids.bounds_of(np.concatenate([up[0], up[-1]]))
     for place, (title, frames) in enumerate(ways.items(), start=1):
@@ -152,10 +151,8 @@ PAINTERS = (field, film, densities, inversion)
 
 def frame_of(view: View, noise: np.ndarray) -> grids.Bounds:
     """A square round the first test points and some of the noise."""
-    test = view.setup.dataset.eval.read(
-        np.arange(min(1000, len(view.setup.dataset.eval)))
-    )
-    return grids.bounds_of(np.concatenate([test["image"], noise[:100]]), margin=0.02)
+    test = next(iter(examples_of(view.setup.dataset.eval)))
+    return grids.bounds_of(np.concatenate([test, noise[:100]]), margin=0.02)
 
 
 def histogram(points: np.ndarray, grid: Grid) -> np.ndarray:

@@ -95,8 +95,8 @@ def look(setup: Setup, state: Any) -> View:
         )
     if spec.dtype != "uint8" and spec.shape != (2,):
         raise UserError(
-            f"--mode=trajectories draws images and points of the plane, and {spec.name} "
-            f"has examples of shape {spec.shape}"
+            "--mode=trajectories draws images and points of the plane, and "
+            f"{spec.name} has examples of shape {spec.shape}"
         )
     state, weights = choose_weights(setup.experiment, state, setup.options.weights)
     sampler = setup.config.get("sampler") or {}

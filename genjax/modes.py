@@ -26,6 +26,7 @@ from genjax.experiment import MakeExperiment
 from genjax.latents.mode import latents
 from genjax.run_setup import (
     Setup,
+    check_labels,
     examples_of,
     load_trained,
     open_checkpoints,
@@ -40,7 +41,7 @@ from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
 from genjax.trajectories.mode import trajectories
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
 PICTURE_STREAM, EVALUATION_STREAM = 2, 3
@@ -320,13 +321,3 @@ def sample(
         shown = samples[:MAX_IN_PICTURE] if spec.dtype == "uint8" else samples
         grids.save_png(out / "samples.png", grids.picture(shown, spec))
         print(f"step {step}: {len(samples)} samples in {out}", file=sys.stderr)
-
-
-def check_labels(labels: tuple[int, ...] | None, spec: DataSpec) -> None:
-    """Raises UserError for a class that the data set does not have."""
-    wrong = [label for label in labels or () if label >= spec.num_classes]
-    if wrong:
-        raise UserError(
-            f"--labels: {spec.name} has the classes 0 ... {spec.num_classes - 1}, "
-            f"not {wrong[0]}"
-        )

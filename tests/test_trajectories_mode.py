@@ -1,4 +1,4 @@
-"""--mode=trajectories: on a model that is exact, on tiny ones, and as a user runs it."""
+"""--mode=trajectories: on an exact model, on tiny ones, and as a user runs it."""
 
 import dataclasses
 import json
@@ -21,15 +21,25 @@ from genjax.trajectories import images, points
 from genjax.trajectories.density import Grid, compare
 from genjax.typing import Stopped, UserError
 from tests.contract.cases import case
-from tests.exact_ring import make_ring
+from tests.exact_ring import RING, make_ring
 
 ROOT = Path(__file__).parent.parent
 TOYS = ["ddpm_toy2d", "edm_toy2d", "flow_matching_toy2d", "vdm_toy2d"]
 
 
-def run(workdir, mode, *, make, file="flow_matching_toy2d", name="ring", **flags):
+def run(
+    workdir,
+    mode,
+    *,
+    make,
+    file="flow_matching_toy2d",
+    name="ring",
+    num_classes=0,
+    **flags,
+):
     config = commandline.load_config(f"{ROOT}/configs/{file}.py:tiny")
     config.experiment, config.training.num_steps = name, 2
+    config.model.num_classes = num_classes
     options = Options(config=config, workdir=workdir, mode=mode, **flags)
     modes.run(options, make, lambda name: make)
 
@@ -161,6 +171,27 @@ def test_a_model_without_a_likelihood_shows_its_samples(ring):
     assert (ring / "trajectories/2_density_seed2.png").exists()
 
 
+def test_the_density_of_a_model_with_classes_is_their_mean(tmp_path, monkeypatch):
+    """Each class is one Gaussian of the ring, so their mean is the ring."""
+
+    def make(config, spec):
+        def log_likelihood(state, batch, key):
+            away = batch["image"] - jnp.asarray(RING.centers)[batch["label"]]
+            square = jnp.sum(away**2, axis=1) / RING.sigma**2
+            return -0.5 * square - math.log(2 * math.pi * RING.sigma**2)
+
+        return dataclasses.replace(
+            make_ring(config, spec), log_likelihood=log_likelihood
+        )
+
+    monkeypatch.setattr(points, "PAINTERS", (points.densities,))
+    for mode in ("train", "trajectories"):
+        run(tmp_path, mode, make=make, num_classes=8)
+    metrics = report(tmp_path)["metrics"]
+    assert metrics["learned_mass"] == pytest.approx(1.0, abs=2e-3)
+    assert metrics["total_variation"] < 1e-5
+
+
 # --- images ---------------------------------------------------------------------------
 
 
@@ -252,7 +283,10 @@ def test_the_command_line(tmp_path):
     start = [
         sys.executable,
         "launch.py",
-        "--config=configs/flow_matching_digits.py:tiny",
+        "--config=configs/flow_matching_toy2d.py:tiny",
+        "--config.training.num_steps=2",
+        "--config.model.num_classes=8",
+        "--config.eval.likelihood=False",
         f"--workdir={tmp_path}",
     ]
 
@@ -270,9 +304,9 @@ def test_the_command_line(tmp_path):
         return done
 
     launch()
-    done = launch("--mode=trajectories", "--labels=3,7", "--num_images=4")
+    done = launch("--mode=trajectories", "--labels=3,7")
     (path,) = (tmp_path / "evaluation").glob("*_trajectories.json")
     assert json.loads(done.stdout) == json.loads(path.read_text())
     assert len(list((tmp_path / "trajectories").glob("*.png"))) == 3
-    mistake = launch("--mode=trajectories", "--labels=10", expect=2)
-    assert "0 ... 9" in mistake.stderr
+    mistake = launch("--mode=trajectories", "--labels=8", expect=2)
+    assert "0 ... 7" in mistake.stderr

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from genjax.train.grids import Picture
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """Pictures, films and numbers by their names."""
+    """`grids.Picture`s, films of them, and numbers, by their names."""
 
-    pictures: dict[str, Picture] = dataclasses.field(default_factory=dict)
-    films: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
+    pictures: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    films: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
     numbers: dict[str, float] = dataclasses.field(default_factory=dict)

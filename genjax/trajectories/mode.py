@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from genjax.commandline import Options
 from genjax.experiment import MakeExperiment
-from genjax.run_setup import load_trained
+from genjax.run_setup import check_labels, load_trained
 from genjax.train import distributed, grids, metrics
 from genjax.train.stop import StopRequest
 from genjax.trajectories import images, points
@@ -41,6 +41,7 @@ def trajectories(
     Raises UserError for a model without a process, and for data of neither kind.
     """
     setup, state, step = load_trained(options, make_experiment, stop)
+    check_labels(options.labels, setup.dataset.spec)
     view = look(setup, state)
     is_image = setup.dataset.spec.dtype == "uint8"
     painters = images.PAINTERS if is_image else points.PAINTERS

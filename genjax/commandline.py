@@ -18,7 +18,15 @@ from genjax.choices import nearest
 from genjax.typing import Config, UserError
 
 Weights = Literal["ema", "raw"]
-MODES = ("train", "evaluate", "sample", "latents", "classify")
+MODES = (
+    "train",
+    "evaluate",
+    "sample",
+    "latents",
+    "classify",
+    "solvers",
+    "trajectories",
+)
 SECTIONS = ("data", "model", "optim", "training", "sampler", "eval", "mesh")
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -52,7 +60,7 @@ NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "sample: how many", lower_
 LABELS = flags.DEFINE_list(
     "labels",
     None,
-    "sample, evaluate: class numbers, repeated in turn, like 3 or 0,1,2",
+    "sample, evaluate, trajectories: class numbers, repeated in turn, like 3 or 0,1",
 )
 EXTRACTOR = flags.DEFINE_string(
     "extractor",
@@ -67,7 +75,10 @@ OUT = flags.DEFINE_string(
     "out", None, "sample: output folder; default <workdir>/generated"
 )
 NUM_IMAGES = flags.DEFINE_integer(
-    "num_images", 11, "latents: images in a row of its pictures", lower_bound=2
+    "num_images",
+    11,
+    "latents, trajectories: images in a row of their pictures",
+    lower_bound=2,
 )
 PAIRS = flags.DEFINE_string(
     "pairs",
@@ -77,6 +88,14 @@ PAIRS = flags.DEFINE_string(
 )
 BESIDE = flags.DEFINE_string(
     "beside", None, "latents: run folder of another model, to show its codes as well"
+)
+SOLVERS = flags.DEFINE_list(
+    "solvers", None, "solvers: which to compare, like ddim,heun; default all"
+)
+EVALUATIONS = flags.DEFINE_list(
+    "evaluations",
+    ["5", "10", "20", "50"],
+    "solvers: how often each may evaluate the model for a sample",
 )
 COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "several processes, by hand: host:port of process 0"
@@ -108,6 +127,8 @@ class Options:
     num_images: int = 11
     pairs: tuple[tuple[int, int], ...] | None = None
     beside: Path | None = None
+    solvers: tuple[str, ...] | None = None
+    evaluations: tuple[int, ...] = (5, 10, 20, 50)
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
@@ -158,6 +179,8 @@ def parse(argv: Sequence[str]) -> Options:
         num_images=NUM_IMAGES.value,
         pairs=_parse_pairs(PAIRS.value),
         beside=_absolute(BESIDE.value) if BESIDE.value else None,
+        solvers=tuple(name.strip() for name in SOLVERS.value or ()) or None,
+        evaluations=_parse_evaluations(EVALUATIONS.value),
         coordinator=COORDINATOR.value,
         num_processes=NUM_PROCESSES.value,
         process_id=PROCESS_ID.value,
@@ -251,6 +274,15 @@ def _parse_labels(labels: list[str] | None) -> tuple[int, ...] | None:
             f"--labels takes class numbers, like 3 or 0,1,2, not {','.join(labels)!r}"
         )
     return tuple(int(label) for label in labels)
+
+
+def _parse_evaluations(numbers: list[str]) -> tuple[int, ...]:
+    if not all(n.strip().isdecimal() and int(n) > 0 for n in numbers) or not numbers:
+        raise UserError(
+            "--evaluations takes numbers above 0, like 5,10,20, not "
+            f"{','.join(numbers)!r}"
+        )
+    return tuple(int(n) for n in numbers)
 
 
 def _parse_pairs(pairs: str | None) -> tuple[tuple[int, int], ...] | None:

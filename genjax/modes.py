@@ -1,4 +1,4 @@
-"""What the command line can do: train, evaluate, sample, look at latents, classify.
+"""What the command line can do: train, evaluate, sample, and look into a model.
 
 Here an experiment, its data, the loop and the evaluation meet; each knows nothing of
 the others.
@@ -28,6 +28,7 @@ from genjax.experiment import MakeExperiment
 from genjax.latents.mode import latents
 from genjax.run_setup import (
     Setup,
+    check_labels,
     examples_of,
     load_trained,
     open_checkpoints,
@@ -35,12 +36,14 @@ from genjax.run_setup import (
     restore,
     test_batches,
 )
+from genjax.solvers.mode import compare_solvers
 from genjax.train import compile, distributed, grids, loop, metrics, summary
 from genjax.train import workdir as folder
 from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
-from genjax.typing import DataSpec, UserError
+from genjax.trajectories.mode import trajectories
+from genjax.typing import UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
 PICTURE_STREAM, EVALUATION_STREAM = 2, 3
@@ -69,6 +72,8 @@ def run(
             "sample": sample,
             "latents": functools.partial(latents, find_experiment=find_experiment),
             "classify": classify,
+            "solvers": compare_solvers,
+            "trajectories": trajectories,
         }
         modes[options.mode](options, make_experiment, stop)
 
@@ -326,13 +331,3 @@ def sample(
         shown = samples[:MAX_IN_PICTURE] if spec.dtype == "uint8" else samples
         grids.save_png(out / "samples.png", grids.picture(shown, spec))
         print(f"step {step}: {len(samples)} samples in {out}", file=sys.stderr)
-
-
-def check_labels(labels: tuple[int, ...] | None, spec: DataSpec) -> None:
-    """Raises UserError for a class that the data set does not have."""
-    wrong = [label for label in labels or () if label >= spec.num_classes]
-    if wrong:
-        raise UserError(
-            f"--labels: {spec.name} has the classes 0 ... {spec.num_classes - 1}, "
-            f"not {wrong[0]}"
-        )

@@ -17,7 +17,7 @@ from genjax.train import workdir as folder
 from genjax.train.checkpoint import Checkpointer
 from genjax.train.sharding import batch_sharding, make_mesh
 from genjax.train.stop import StopRequest
-from genjax.typing import Config, UserError
+from genjax.typing import Config, DataSpec, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,3 +132,13 @@ def restore(
             "--workdir, or --override_config"
         )
     return restored.state, restored.step
+
+
+def check_labels(labels: tuple[int, ...] | None, spec: DataSpec) -> None:
+    """Raises UserError for a class that the data set does not have."""
+    wrong = [label for label in labels or () if label >= spec.num_classes]
+    if wrong:
+        raise UserError(
+            f"--labels: {spec.name} has the classes 0 ... {spec.num_classes - 1}, "
+            f"not {wrong[0]}"
+        )

@@ -34,7 +34,7 @@ Name = Literal[
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
 
-_listener: ContextVar[Callable[[Array], object] | None] = ContextVar(
+_listener: ContextVar[Callable[[Array], None] | None] = ContextVar(
     "listener", default=None
 )
 
@@ -148,7 +148,7 @@ def evaluations(name: Name, num_steps: int, *, corrector_steps: int = 1) -> int 
 
 
 @contextlib.contextmanager
-def hear_evaluations(listener: Callable[[Array], object]) -> Iterator[None]:
+def hear_evaluations(listener: Callable[[Array], None]) -> Iterator[None]:
     """`adaptive`, if traced within, tells listener its evaluations at each run.
 
     They are known only when it runs, and an experiment's sampler returns nothing but

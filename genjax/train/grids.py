@@ -3,6 +3,7 @@
 import io
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,33 @@ def save_png(path: str | os.PathLike, picture: Picture) -> None:
 
     content = io.BytesIO()
     Image.fromarray(picture).save(content, format="png")
+    write_atomically(Path(path), content.getvalue())
+
+
+def save_gif(
+    path: str | os.PathLike,
+    pictures: Sequence[Picture],
+    *,
+    seconds: float = 6.0,
+    pause: float = 2.0,
+) -> None:
+    """A film that begins anew for ever; the last picture stays for `pause` seconds.
+
+    Writes the whole file or none. Raises `genjax.typing.SaveError`.
+    """
+    from PIL import Image
+
+    frames = [Image.fromarray(picture) for picture in pictures]
+    each = max(round(1000 * seconds / len(frames)), 20)  # less is shown as 100
+    content = io.BytesIO()
+    frames[0].save(
+        content,
+        format="gif",
+        save_all=True,
+        append_images=frames[1:],
+        duration=[each] * (len(frames) - 1) + [round(1000 * pause)],
+        loop=0,
+    )
     write_atomically(Path(path), content.getvalue())
 
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from genjax.train.figures import new_figure, picture_of
 from genjax.train.grids import Picture
 
-INCHES, DOTS = 4.5, 120  # a panel's side, and dots an inch
+INCHES = 4.5  # a panel's side
 MAX_IN_LEGEND = 20
 
 
@@ -27,13 +28,8 @@ def scatter(
 
     labels: the class of each point, in every panel; num_classes 0 colours none.
     """
-    # Late, and without pyplot: nothing global, no window, no display needed.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    size = (INCHES * len(panels) + (0.8 if num_classes else 0.0), INCHES)
-    figure = Figure(figsize=size, dpi=DOTS, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    width = INCHES * len(panels) + (0.8 if num_classes else 0.0)
+    figure = new_figure(width, INCHES)
     colours = "tab10" if num_classes <= 10 else "nipy_spectral"
     for position, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), position)
@@ -51,5 +47,4 @@ def scatter(
             every: Any = None  # matplotlib's hints leave it out
             handles, names = dots.legend_elements(num=every)
             figure.legend(handles, names, loc="outside right upper")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return picture_of(figure)

@@ -100,6 +100,15 @@ def test_an_untrained_network_is_right_for_a_gaussian_around_zero():
     np.testing.assert_allclose(samples.std(axis=0), 0.75, rtol=0.04)
 
 
+@pytest.mark.parametrize("name", ["ancestral", "dpmpp_2m", "sde_dpmpp_2m", "adaptive"])
+def test_other_samplers_draw_the_same_gaussian(name):
+    experiment = build(
+        method__sigma_data=0.5, sampler__num_steps=200, sampler__name=name
+    )
+    samples = sampler(experiment)(experiment.init(KEY), KEY, 4000)
+    np.testing.assert_allclose(samples.std(axis=0), 0.75, rtol=0.05)
+
+
 # --- sampling -------------------------------------------------------------------------
 
 

@@ -172,6 +172,7 @@ def test_labels_are_refused():
         ({"method__prediction": "levels"}, "points, which have no levels"),
         ({"method__gamma_max": -10.0}, "-10.0 must be more than method.gamma_min"),
         ({"sampler__num_steps": 0}, "sampler.num_steps must be more than 0, not 0"),
+        ({"sampler__name": "hein"}, "did you mean 'heun'"),
         ({"eval__likelihood_draws": 0}, "likelihood_draws must be more than 0"),
     ],
 )

@@ -1,0 +1,1 @@
+"""--mode=solvers: every solver on one trained model, against what it costs."""

@@ -1,0 +1,26 @@
+"""Figures with axes, drawn without a window, as pictures."""
+
+from typing import Any
+
+import numpy as np
+
+from genjax.train.grids import Picture
+
+DOTS = 120  # an inch
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib Figure of so many inches."""
+    # Late, and without pyplot: nothing global, no window, no display needed.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DOTS, layout="constrained")
+
+
+def picture_of(figure: Any) -> Picture:
+    """What the figure shows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

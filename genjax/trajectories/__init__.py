@@ -1,0 +1,1 @@
+"""--mode=trajectories: how noise becomes data in a trained model, and back."""

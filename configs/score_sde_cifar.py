@@ -43,6 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.dequantize = False
     config.method.flip = True
     config.method.label_dropout = 0.1
+    config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
     config.method.point_scale = 1.0
 
     config.optim = ConfigDict()
@@ -72,6 +73,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.snr = 0.16  # these two for predictor_corrector
     config.sampler.corrector_steps = 1
     config.sampler.guidance_scale = 1.0
+    config.sampler.guidance_min_t = 0.0  # guidance at these t only; 0 is data
+    config.sampler.guidance_max_t = 1.0
+    config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
+    config.sampler.autoguidance_scale = 1.0  # 1: none
 
     config.eval = ConfigDict()
     config.eval.batch_size = 500

@@ -38,12 +38,18 @@ from jaxtyping import Float
 
 from genjax.choices import one_of
 from genjax.diffusion import guidance, paths, solvers, times
-from genjax.diffusion.conditioning import check_labels, check_network
+from genjax.diffusion.conditioning import (
+    check_guidance,
+    check_labels,
+    check_network,
+)
 from genjax.diffusion.continuous import antithetic_times
 from genjax.diffusion.denoiser import Denoise, as_denoiser
 from genjax.diffusion.likelihood import Likelihood, dequantize
 from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
+from genjax.models.dit import DiT
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
 from genjax.train.optim import ema_update, make_optimizer, mean_gradients
@@ -68,6 +74,7 @@ class State(NamedTuple):
     ema_params: Params
     opt_state: optax.OptState
     step: Array
+    guide_params: Params | None = None  # the average at method.guide_step
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
@@ -77,7 +84,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     is_image = spec.num_levels > 0
 
     model = config.model.to_dict()
-    backbone = {"unet": UNet, "mlp": TimeMLP}[model.pop("backbone")]
+    backbone = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}[model.pop("backbone")]
     model["dtype"] = jnp.dtype(model["dtype"])
     network = backbone(out_channels=spec.shape[-1], **model)
     num_classes = config.model.num_classes
@@ -129,6 +136,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
             opt_state=optimizer.init(params),
             step=jnp.zeros((), jnp.int32),
+            guide_params=jax.tree.map(jnp.copy, params) if method.guide_step else None,
         )
 
     # --- training ---------------------------------------------------------------------
@@ -171,7 +179,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         ema_params = ema_update(
             state.ema_params, params, step=state.step, decay=ema_decay
         )
-        state = State(params, ema_params, opt_state, state.step + 1)
+        step = state.step + 1
+        guide_params = guidance.early(
+            state.guide_params, ema_params, step=step, until=method.guide_step
+        )
+        state = State(params, ema_params, opt_state, step, guide_params)
         return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
     # --- what the model can do --------------------------------------------------------
@@ -184,18 +196,32 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         sampler.spacing, sampler.num_steps, path=path, end=method.start
     )
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Raises UserError for labels that the model does not know."""
+    guidance_options = {
+        "scale": sampler.guidance_scale,
+        "guide_scale": sampler.autoguidance_scale,
+        "interval": (sampler.guidance_min_t, sampler.guidance_max_t),
+        "rescale": sampler.guidance_rescale,
+    }
+
+    def solve(
+        state: State, key: Key, num: int, label: Array | None, along: bool = False
+    ) -> Array:
+        """The x at t = 0 or, along the way, at all times of sampling.
+
+        Raises UserError for labels that the model does not know.
+        """
         label_key, noise_key, solver_key = jax.random.split(key, 3)
         check_labels(label, num, num_classes)
         if num_classes and label is None:
             label = jax.random.randint(label_key, (num,), 0, num_classes)
-        denoise = make_denoiser(state.ema_params, label)
-        if sampler.guidance_scale != 1.0:
-            null = make_denoiser(state.ema_params, jnp.full(num, num_classes))
-            denoise = guidance.classifier_free(denoise, null, sampler.guidance_scale)
+        denoise = guidance.guided(
+            make_denoiser(state.ema_params, label),
+            null=make_denoiser(state.ema_params, jnp.full(num, num_classes)),
+            guide=make_denoiser(state.guide_params, label),
+            **guidance_options,
+        )
         noise = jax.random.normal(noise_key, (num, *spec.shape))
-        x = solvers.sample_with(
+        return solvers.sample_with(
             sampler.name,
             denoise,
             path.sigma(jnp.ones(())) * noise,
@@ -205,8 +231,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             snr=sampler.snr,
             corrector_steps=sampler.corrector_steps,
             end=method.start,
+            along=along,
         )
-        return to_data(x)
+
+    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
+        return to_data(solve(state, key, num, label))
 
     likelihood = Likelihood(
         method=config.eval.likelihood,
@@ -244,6 +273,17 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         likelihood_note=likelihood.note(spec.num_levels, labels=num_classes > 0),
         likelihood_given="label" if num_classes else "nothing",
         evaluate=evaluate,
+        process=make_process(
+            solve=solve,
+            denoiser=lambda state, label: make_denoiser(state.ema_params, label),
+            path=lambda state: path,
+            times=sampling_times,
+            to_model=to_model,
+            to_data=to_data,
+            is_image=is_image,
+            num_classes=num_classes,
+            end=method.start,
+        ),
         raw_weights=lambda state: state._replace(ema_params=state.params),
     )
 
@@ -300,7 +340,7 @@ def draw_times(
 def check(config: Config, spec: DataSpec) -> None:
     """Raises UserError for the first choice that does not exist or does not fit."""
     method, sampler = config.method, config.sampler
-    one_of("model.backbone", config.model.backbone, ["unet", "mlp"])
+    one_of("model.backbone", config.model.backbone, ["unet", "dit", "mlp"])
     one_of("model.dtype", config.model.dtype, ["float32", "bfloat16"])
     one_of("method.sde", method.sde, ["vp", "subvp", "ve"])
     one_of("method.weighting", method.weighting, ["simple", "likelihood"])
@@ -337,4 +377,11 @@ def check(config: Config, spec: DataSpec) -> None:
         backbone=config.model.backbone,
         num_classes=config.model.num_classes,
         guidance_scale=sampler.guidance_scale,
+    )
+    check_guidance(
+        interval=(sampler.guidance_min_t, sampler.guidance_max_t),
+        rescale=sampler.guidance_rescale,
+        autoguidance_scale=sampler.autoguidance_scale,
+        guide_step=method.guide_step,
+        num_steps=config.training.num_steps,
     )

@@ -35,10 +35,10 @@ class Process(Generic[StateT]):
     reverse: Callable[..., Array]
     """(state, key, num, label=None) -> (F, num, *shape); the last are sample's."""
 
-    invert: Callable[[StateT, Batch], tuple[Array, Array]]
-    """(state, batch) -> (F, B, *shape), twice: up the probability flow, and down again
-    from where it led to, by an own fine grid of steps. Frame F - 1 of the first is the
-    data, and of the second their reconstruction."""
+    invert: Callable[[StateT, Batch, Key], tuple[Array, Array]]
+    """(state, batch, key) -> (F, B, *shape), twice: up the probability flow, and down
+    again from where it led to, by an own fine grid of steps. Frame F - 1 of the first
+    is the data, and of the second their reconstruction."""
 
     velocity: Callable[[StateT, Array, Array], Array] | None = None
     """(state, x (B, dim), t) -> dx/dt of the flow through points as they are shown."""

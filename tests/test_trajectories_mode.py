@@ -234,7 +234,8 @@ def test_strips_begin_with_test_images(digits):
         if name == "inversion":
             error = (right[:, -1] - left[:, 0]) / 255
             rms = np.sqrt(np.mean(error**2))
-            assert rms == pytest.approx(report(digits)["metrics"]["inversion_rms"])
+            found = report(digits)["metrics"]["inversion_rms"]
+            assert rms == pytest.approx(found, abs=3e-3)  # of 255 shades
 
 
 def test_trajectories_end_in_the_samplers_images(digits):

@@ -40,7 +40,7 @@ def make_process(
     num_classes: 0 for a model without labels. `invert` gives the examples' own labels,
         `velocity` num_classes, which is to mean none.
     end: `invert` takes data to lie at this time, or at the last of the times above 0 if
-        that is less.
+        that is less. Images get as much noise as the path has there.
     """
     at = np.asarray(times, np.float32)
     grid, stride = inversion_times(at, end)
@@ -62,13 +62,17 @@ def make_process(
         x = solve(state, key, num, label, True)
         return shown(x, jnp.asarray(at), path(state))
 
-    def invert(state: StateT, batch: Batch) -> tuple[Array, Array]:
+    def invert(state: StateT, batch: Batch, key: Key) -> tuple[Array, Array]:
         denoise = denoiser(state, batch["label"] if num_classes else None)
-        x0, way = to_model(batch["image"]), path(state)
-        up = ode.invert(denoise, x0, grid, path=way, along=True)[::-1]
+        x, way, t = to_model(batch["image"]), path(state), jnp.asarray(at)
+        if is_image:
+            # A blank pixel is the same in all images: with no noise at all it would
+            # lead to the very middle of the noise, which no sample begins with.
+            x = way.diffuse(x, jax.random.normal(key, x.shape), jnp.asarray(grid[-1]))
+        up = ode.invert(denoise, x, grid, path=way, along=True)[::-1]
         down = ode.heun(denoise, up[0], grid, path=way, along=True)
-        t = jnp.asarray(at)
-        return shown(up[::stride], t, way), shown(down[::stride], t, way)
+        up, down = (shown(x[::stride], t, way) for x in (up, down))
+        return up.at[-1].set(batch["image"]), down
 
     def velocity(state: StateT, x: Array, t: Array) -> Array:
         null = jnp.full(len(x), num_classes) if num_classes else None

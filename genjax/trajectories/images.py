@@ -28,11 +28,12 @@ def strip(view: View) -> Drawn:
 def inversion(view: View) -> Drawn:
     """The same by the probability flow both ways, which leads back to the image."""
     batch, num = view.test_examples(ROWS)
-    up, down = view.compiled(view.process.invert)(batch)
+    up, down = view.compiled(view.process.invert)(batch, view.key)
     levels = view.setup.dataset.spec.num_levels - 1
     error = (up[-1, :num].astype(float) - down[-1, :num]) / levels
     view.protocol["pictures"]["inversion"] = (
-        "left: test images go up the probability flow to noise; right: down again"
+        "left: test images, with as much noise as the path has near t = 0, go up the "
+        "probability flow; right: down again"
     )
     view.protocol["inversion_rms"] = (
         f"root mean square over the pixels, in [0, 1], of {num} test images and their "

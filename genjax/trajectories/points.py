@@ -124,7 +124,7 @@ def density_picture(panels: dict[str, np.ndarray], grid: Grid) -> grids.Picture:
 def inversion(view: View) -> Drawn:
     """Test points up the probability flow to noise, and down again."""
     batch, num = view.test_examples(INVERTED)
-    up, down = view.compiled(view.process.invert)(batch)
+    up, down = view.compiled(view.process.invert)(batch, view.key)
     up, down = up[:, :num], down[:, :num]
     figure = new_figure(8.6, 4.7)
     ways = {"data to noise": up[::-1], "noise to data": down}

@@ -64,7 +64,7 @@ def test_the_ways_meet_in_noise_and_end_in_data(name):
 def test_the_inversion_is_the_exact_flow_and_returns(name):
     process, _ = gaussian_process(name, num_steps=8)
     batch = data()
-    up, down = jax.jit(process.invert)(None, batch)
+    up, down = jax.jit(process.invert)(None, batch, KEY)
     assert up.shape == down.shape == (len(process.times), 50, 2)
     np.testing.assert_allclose(up[-1], batch["image"], rtol=1e-6)
     np.testing.assert_array_equal(up[0], down[0])

@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.sigmoid_bias = 2.0  # "sigmoid"
     config.method.flip = True
     config.method.label_dropout = 0.1
+    config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
     config.method.point_scale = 1.0
 
     config.optim = ConfigDict()
@@ -79,11 +80,18 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.spacing = "uniform"
     config.sampler.variance = "learned"
     config.sampler.guidance_scale = 1.0
+    config.sampler.guidance_min_t = 0.0  # guidance at these t only; 0 is data
+    config.sampler.guidance_max_t = 1.0
+    config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
+    config.sampler.autoguidance_scale = 1.0  # 1: none
     config.sampler.clip = True
 
     config.eval = ConfigDict()
     config.eval.batch_size = 500
     config.eval.num_samples = 50_000
+    config.eval.likelihood = "vlb"  # vlb or ode
+    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.likelihood_timesteps = placeholder(int)  # None: all
     config.eval.limit = placeholder(int)
 

@@ -43,6 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.sigmoid_bias = 2.0  # "sigmoid"
     config.method.flip = False  # a mirrored digit is no digit
     config.method.label_dropout = 0.1
+    config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
     config.method.point_scale = 1.0
 
     config.optim = ConfigDict()
@@ -76,11 +77,18 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.spacing = "uniform"
     config.sampler.variance = "learned"
     config.sampler.guidance_scale = 1.0
+    config.sampler.guidance_min_t = 0.0  # guidance at these t only; 0 is data
+    config.sampler.guidance_max_t = 1.0
+    config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
+    config.sampler.autoguidance_scale = 1.0  # 1: none
     config.sampler.clip = True
 
     config.eval = ConfigDict()
     config.eval.batch_size = 128
     config.eval.num_samples = 1000
+    config.eval.likelihood = "vlb"  # vlb or ode
+    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
+    config.eval.likelihood_tolerance = 1e-4
     config.eval.likelihood_timesteps = 100  # None: all 1000
     config.eval.limit = placeholder(int)
 

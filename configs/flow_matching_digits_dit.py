@@ -39,7 +39,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.time_shift = 1.0  # above 1: more of the training near the noise
     config.method.flip = False  # a mirrored digit is no digit
     config.method.label_dropout = 0.1
+    config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
     config.method.point_scale = 1.0
+    config.method.weighting = "simple"  # or "min_snr", "sigmoid"
+    config.method.min_snr_gamma = 5.0  # "min_snr"
+    config.method.sigmoid_bias = 2.0  # "sigmoid"
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-3
@@ -66,13 +70,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.num_steps = 20
     config.sampler.time_shift = 1.0
     config.sampler.guidance_scale = 1.5
+    config.sampler.guidance_min_t = 0.0  # guidance at these t only; 0 is data
+    config.sampler.guidance_max_t = 1.0
+    config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
+    config.sampler.autoguidance_scale = 1.0  # 1: none
 
     config.eval = ConfigDict()
     config.eval.batch_size = 128
     config.eval.num_samples = 1000
-    config.eval.likelihood = True
-    config.eval.likelihood_trace = "hutchinson"
+    config.eval.likelihood = "ode"  # none, ode or bound
+    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
     config.eval.likelihood_tolerance = 1e-4
+    config.eval.likelihood_draws = 64  # these two for "bound"
+    config.eval.likelihood_logsnr = 7.8  # of the least noise
     config.eval.limit = placeholder(int)
 
     config.mesh = ConfigDict()

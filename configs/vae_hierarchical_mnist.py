@@ -34,6 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-3
+    config.optim.weight_decay = 0.0
     config.optim.warmup_steps = 0
     config.optim.decay_steps = 300_000
     config.optim.clip = placeholder(float)

@@ -22,7 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.backbone = "unet"
-    config.model.channels = 32
+    config.model.channels = 16
     config.model.channel_multipliers = (1, 2, 2)
     config.model.num_res_blocks = 1
     config.model.attention_resolutions = (7,)

@@ -40,6 +40,18 @@ def test_tiny_has_the_fields_of_the_whole(name):
     assert whole.keys() == tiny.keys()
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_of_one_experiment_share_their_fields(name):
+    """All but the network's, which are those of its kind."""
+
+    def fields(name: str) -> set[str]:
+        return {f for f in commandline.flatten(load(name)) if f[:6] != "model."}
+
+    experiment = load(name).experiment
+    family = [other for other in CONFIGS if load(other).experiment == experiment]
+    assert fields(name) == set().union(*map(fields, family))
+
+
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(bundled_configs())))
 def test_tiny_trains_and_samples_on_real_data(name, tmp_path):
     """Those on bundled data are tried by the laws."""

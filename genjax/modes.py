@@ -19,8 +19,10 @@ from tqdm import tqdm
 from genjax.choices import nearest
 from genjax.classify import classify
 from genjax.commandline import Options
+from genjax.data import toy
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation import extractors
+from genjax.evaluation.modes import Modes
 from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
@@ -288,9 +290,20 @@ def make_evaluator(setup: Setup, *, seed: int) -> Evaluator:
         sample_chunk=config.eval.batch_size,
         labels=None if options.labels is None else np.array(options.labels, np.int32),
         extractor=extractor,
+        modes=known_modes(dataset.spec.name),
         mesh=setup.compiled.mesh,
         should_stop=setup.stop,
     )
+
+
+def known_modes(name: str) -> Modes | None:
+    """The modes of the toy density of that name, where they are Gaussians."""
+    if name not in toy.NAMES:
+        return None
+    p = toy.density(name)
+    if p.centers is None or p.sigma is None:
+        return None
+    return Modes(p.centers, p.sigma)
 
 
 # --mode=sample

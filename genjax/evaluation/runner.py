@@ -22,6 +22,7 @@ from genjax.evaluation.likelihood import (
     binarized_baseline_metrics,
     likelihood_metrics,
 )
+from genjax.evaluation.modes import RADIUS, Modes, mode_kl_floor, mode_metrics
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import MAX_DIMS, Summary, summarize
 from genjax.evaluation.wasserstein import MAX_POINTS, wasserstein2
@@ -40,7 +41,8 @@ class Evaluator(Generic[StateT]):
     - `likelihood_metrics` of `experiment.log_likelihood`, with `baseline_metrics`;
     - of the samples, for images: frechet_pixels, in raw pixels scaled to [0, 1], to the
       reference split (it is no FID). For points: frechet_points, to the reference
-      split, and energy_distance and wasserstein2, to the test split.
+      split, and energy_distance and wasserstein2, to the test split; where the modes
+      are known, `mode_metrics`.
     - with an extractor: frechet_<its name>, and where labels were asked for
       label_agreement, the share of the samples that it reads as asked.
     - frechet_*_floor: the test split in the place of the samples; and
@@ -64,6 +66,7 @@ class Evaluator(Generic[StateT]):
         sample_chunk: int,
         labels: np.ndarray | None = None,
         extractor: Extractor | None = None,
+        modes: Modes | None = None,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ):
@@ -76,6 +79,7 @@ class Evaluator(Generic[StateT]):
         key: all draws come from it; `seed` is only written into the protocol.
         num_samples: 0 draws none.
         labels: for class-conditional samples, see `generate`.
+        modes: of the data, for points, where they are known.
         mesh: where state and batches live; None for a single device.
         should_stop: asked between batches and chunks; it must give the same answer on
             every process, or they wait for each other. True raises Stopped.
@@ -100,6 +104,7 @@ class Evaluator(Generic[StateT]):
         self._sample_chunk = sample_chunk
         self._labels = labels
         self._extractor = extractor
+        self._modes = modes
         self._should_stop = should_stop
         whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         # Replicated results: under several processes no other array can be fetched.
@@ -178,6 +183,8 @@ class Evaluator(Generic[StateT]):
             metrics["label_agreement"] = float(np.mean(samples.predicted == asked))
         if samples.points is not None:
             metrics |= self._point_distances(samples.points, "")
+            if self._modes is not None:
+                metrics |= mode_metrics(samples.points, self._modes)
         return metrics | self._floors
 
     def _frechet_distances(self, examples: Summary) -> dict[str, float]:
@@ -282,6 +289,11 @@ class Evaluator(Generic[StateT]):
             if self._extractor is not None:
                 name, note = self._extractor.name, self._extractor.note
                 protocol["extractor"] += f"; {name} ({note})"
+            if self._modes is not None:
+                num_modes = len(self._modes.centers)
+                protocol["num_modes"] = num_modes
+                protocol["mode_kl_floor"] = mode_kl_floor(num_modes, self._num_samples)
+                protocol["high_quality"] = f"within {RADIUS:g} sigma of a mode"
         return protocol
 
     def _not_available(self) -> dict[str, str]:

@@ -70,6 +70,7 @@ ACTIVATIONS = {
     "tanh": nn.tanh,
     "sigmoid": nn.sigmoid,
     "relu": nn.relu,
+    "leaky_relu": lambda x: nn.leaky_relu(x, 0.2),  # the slope that GANs use
     "gelu": nn.gelu,
     "silu": nn.silu,
 }

@@ -1,0 +1,160 @@
+"""Losses of a discriminator and its generator on logits, and penalties on gradients.
+
+With data of density p, samples of density q and a discriminator's logit t(x), D =
+sigmoid(t), the least discriminator losses lie at
+
+  (1) minimax, non_saturating   t = log p - log q, with the value 2 log 2 - 2 JSD(p, q)
+  (2) least_squares             t = p / (p + q)
+  (3) hinge                     t = sign(p - q), with the value 2 - 2 TV(p, q)
+  (4) relativistic              t = log p - log q + any constant
+  (5) wasserstein               no finite t, or over 1-Lipschitz t the value -W1(p, q)
+
+JSD is the Jensen-Shannon divergence in nats, TV the total variation distance in [0, 1].
+Sources: Goodfellow et al. 2014 (arXiv:1406.2661, algorithm 1 and section 3) for (1);
+Mao et al. 2017 (arXiv:1611.04076, eq. 5) for (2), with the targets 1 for data and 0 for
+samples; Lim & Ye 2017 (arXiv:1705.02894) for (3); Jolicoeur-Martineau 2019
+(arXiv:1807.00734) for (4), as R3GAN uses it (Huang et al. 2024, arXiv:2501.05441, eq.
+2); Arjovsky et al. 2017 (arXiv:1701.07875, eq. 2) for (5).
+
+All losses are lowered, and take one value a pair of a datum and a sample; those of
+which pairs are no part add the loss of the one and of the other.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.typing import Array, Key
+
+Logits = Float[Array, "*b"]
+Examples = Float[Array, " b *d"]
+Critic = Callable[[Examples], Logits]
+
+
+class Loss(NamedTuple):
+    """What each of the two lowers: (logits of data, logits of samples) -> values."""
+
+    discriminator: Callable[[Logits, Logits], Logits]
+    generator: Callable[[Logits, Logits], Logits]
+
+
+# --- losses ---------------------------------------------------------------------------
+
+
+def classify(real: Logits, fake: Logits) -> Logits:
+    """-log D(real) - log(1 - D(fake)), in nats."""
+    return jax.nn.softplus(-real) + jax.nn.softplus(fake)
+
+
+def saturating(real: Logits, fake: Logits) -> Logits:
+    """log(1 - D(fake)), in nats; its slope in the logit is -D.
+
+    So it vanishes where the discriminator is sure of a sample: see `non_saturating`.
+    """
+    return -jax.nn.softplus(fake)
+
+
+def non_saturating(real: Logits, fake: Logits) -> Logits:
+    """-log D(fake), in nats; its slope in the logit t is -(1 - D).
+
+    That is exp(-t) times the slope of `saturating`.
+    """
+    return jax.nn.softplus(-fake)
+
+
+def least_squares(real: Logits, fake: Logits) -> Logits:
+    """Half the squared errors for the targets 1 and 0."""
+    return 0.5 * (jnp.square(real - 1.0) + jnp.square(fake))
+
+
+def least_squares_generator(real: Logits, fake: Logits) -> Logits:
+    """Half the squared error of a sample that should be taken for data, 1."""
+    return 0.5 * jnp.square(fake - 1.0)
+
+
+def hinge(real: Logits, fake: Logits) -> Logits:
+    """What is missing to logits of 1 for data and -1 for samples."""
+    return jax.nn.relu(1.0 - real) + jax.nn.relu(1.0 + fake)
+
+
+def wasserstein(real: Logits, fake: Logits) -> Logits:
+    """What fake has over real, in the unit of the data.
+
+    For a 1-Lipschitz t minus its mean is a bound on W1 from below.
+    """
+    return fake - real
+
+
+def raise_fake(real: Logits, fake: Logits) -> Logits:
+    """-fake: the generator's part of the hinge and the Wasserstein loss."""
+    return -fake
+
+
+def relativistic(real: Logits, fake: Logits) -> Logits:
+    """-log sigmoid(real - fake), in nats: is the datum the more real of the two?"""
+    return jax.nn.softplus(fake - real)
+
+
+def relativistic_generator(real: Logits, fake: Logits) -> Logits:
+    """-log sigmoid(fake - real), in nats: the same question, the other answer."""
+    return jax.nn.softplus(real - fake)
+
+
+LOSSES = {
+    "minimax": Loss(classify, saturating),
+    "non_saturating": Loss(classify, non_saturating),
+    "least_squares": Loss(least_squares, least_squares_generator),
+    "hinge": Loss(hinge, raise_fake),
+    "wasserstein": Loss(wasserstein, raise_fake),
+    "relativistic": Loss(relativistic, relativistic_generator),
+}
+"""Names that a config may use."""
+
+
+# --- penalties ------------------------------------------------------------------------
+
+
+def zero_centered(critic: Critic, x: Examples) -> Float[Array, " b"]:
+    """|grad critic(x)|^2 / 2 of each x: R1 at data, R2 at samples.
+
+    Mescheder et al. 2018 (arXiv:1801.04406, eq. 9 and 10), whose gamma is the factor to
+    give it. The critic must take each row by itself.
+    """
+    return 0.5 * squared_slope(critic, x)
+
+
+def one_centered(critic: Critic, x: Examples) -> Float[Array, " b"]:
+    """(|grad critic(x)| - 1)^2 of each x.
+
+    At `interpolates` it is the penalty of WGAN-GP (Gulrajani et al. 2017,
+    arXiv:1704.00028, eq. 3), at `perturbed` data that of DRAGAN (Kodali et al. 2017,
+    arXiv:1705.07215, there of D and here of the logit); both papers multiply it
+    by 10. The critic must take each row by itself.
+    """
+    # A norm has no gradient at 0, where a dead network may be; this one has 0 there.
+    norm = jnp.sqrt(jnp.maximum(squared_slope(critic, x), 1e-24))
+    return jnp.square(norm - 1.0)
+
+
+def squared_slope(critic: Critic, x: Examples) -> Float[Array, " b"]:
+    """|grad critic(x)|^2 of each x, summed over its dimensions."""
+    slope = jax.grad(lambda x: jnp.sum(critic(x)))(x)
+    return jnp.sum(jnp.square(slope), axis=tuple(range(1, x.ndim)))
+
+
+def interpolates(key: Key, real: Examples, fake: Examples) -> Examples:
+    """A uniform point on the line from each datum to the sample of the same row."""
+    share = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
+    return real + share * (fake - real)
+
+
+def perturbed(key: Key, real: Examples, *, scale: float = 0.5) -> Examples:
+    """Each datum with Gaussian noise of `scale` standard deviations of the whole batch.
+
+    The scale is that of DRAGAN's released code, which adds noise uniform in [0, 1] and
+    so of mean 1/2; here it has mean zero, as in the paper.
+    """
+    return real + scale * jnp.std(real) * jax.random.normal(key, real.shape)

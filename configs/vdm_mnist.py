@@ -2,8 +2,8 @@
 
     python launch.py --config=configs/vdm_mnist.py --workdir=runs/vdm_mnist
 
-Hardware: 2 CPU cores, somewhat more than the hour of ddpm_mnist. To beat: 1.69
-bits/dim, a model of independent pixels. Own figures: not yet measured.
+Hardware: one CPU core, 35 minutes. Measured: a bound of 1.107 bits/dim on the first
+2,000 test images; a model of independent pixels gets 1.70 there.
 """
 
 from ml_collections import ConfigDict

@@ -27,6 +27,11 @@ paper's sees x_t, and for VE log sigma, which is nearly a line in t.) Not the pa
 
 for v black, white, and the level nearest to x_t / alpha. It is eps itself where x0 = v.
 Else a network must enlarge the small noise on a black pixel up to a thousand times.
+
+With `method.classifier_width` a second network learns the class of x_t beside the
+first, by its cross-entropy, and an unconditional model samples a class by
+
+  (5) grad log p_t(x | y) = s(x, t) + scale grad log p_t(y | x)            (eq. 14)
 """
 
 from typing import Literal, NamedTuple
@@ -88,6 +93,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     model["dtype"] = jnp.dtype(model["dtype"])
     network = backbone(out_channels=spec.shape[-1], **model)
     num_classes = config.model.num_classes
+    classifier = TimeMLP(spec.num_classes, width=max(method.classifier_width, 1))
+    # classes that sampling may be asked for
+    known_classes = spec.num_classes if sampler.classifier_scale else num_classes
 
     optim = config.optim.to_dict()
     ema_decay, accumulation = optim.pop("ema_decay"), optim.pop("accumulation")
@@ -126,11 +134,21 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         assert isinstance(out, jax.Array)
         return out
 
+    def class_log_probs(params: Params, x: Array, t: Array) -> Array:
+        """(B, classes): log p_t(y | x_t). A plain MLP, so for images of few pixels."""
+        x = network_input(x, t, path=path, num_levels=0).reshape(len(x), -1)
+        out = classifier.apply({"params": params["classifier"]}, x, t)
+        assert isinstance(out, jax.Array)
+        return jax.nn.log_softmax(out)
+
     def init(key: Key) -> State:
         x, t = jnp.zeros((1, *spec.shape)), jnp.ones(1)
-        x = network_input(x, t, path=path, num_levels=feature_levels)
         label = jnp.zeros(1, jnp.int32) if num_classes else None
-        params = network.init(key, x, t, label)["params"]
+        seen = network_input(x, t, path=path, num_levels=feature_levels)
+        params = network.init(key, seen, t, label)["params"]
+        if method.classifier_width:
+            of_class = classifier.init(key, x.reshape(1, -1), t)["params"]
+            params = {**params, "classifier": of_class}
         return State(
             params=params,
             ema_params=jax.tree.map(jnp.copy, params),  # its own memory: it is donated
@@ -154,6 +172,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         error = jnp.square(eps - net)
         return weight * jnp.mean(error, axis=tuple(range(1, error.ndim)))
 
+    def class_error(params: Params, x0: Array, label: Array, key: Key) -> Array:
+        """-log p_t(y | x_t) of each example, (B,), in nats, at times as above."""
+        t_key, eps_key = jax.random.split(key)
+        t, _ = draw_times(
+            t_key, len(x0), path=path, weighting=method.weighting, start=method.start
+        )
+        xt = path.diffuse(x0, jax.random.normal(eps_key, x0.shape), t)
+        log_probs = class_log_probs(params, xt, t)
+        return -jnp.take_along_axis(log_probs, label[:, None], axis=1)[:, 0]
+
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         flip_key, pixel_key, label_key, noise_key, dropout_key = jax.random.split(
             key, 5
@@ -168,10 +196,15 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         if num_classes:  # now and then no label: teaches the unconditional model too
             hidden = jax.random.bernoulli(label_key, method.label_dropout, (len(x0),))
             label = jnp.where(hidden, num_classes, batch["label"])
-        return weighted_error(params, x0, label, noise_key, dropout_key).mean(), {}
+        loss = weighted_error(params, x0, label, noise_key, dropout_key).mean()
+        if not method.classifier_width:
+            return loss, {}
+        class_key = jax.random.fold_in(noise_key, 1)
+        class_loss = class_error(params, x0, batch["label"], class_key).mean()
+        return loss + class_loss, {"class_loss": class_loss}
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-        (loss, _), grads = mean_gradients(
+        (loss, metrics), grads = mean_gradients(
             loss_fn, state.params, batch, key, accumulation=accumulation
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -184,7 +217,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             state.guide_params, ema_params, step=step, until=method.guide_step
         )
         state = State(params, ema_params, opt_state, step, guide_params)
-        return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        norm = optax.tree.norm(grads)
+        return state, {"loss": loss, "grad_norm": norm, **metrics}
 
     # --- what the model can do --------------------------------------------------------
 
@@ -211,15 +245,25 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         Raises UserError for labels that the model does not know.
         """
         label_key, noise_key, solver_key = jax.random.split(key, 3)
-        check_labels(label, num, num_classes)
-        if num_classes and label is None:
-            label = jax.random.randint(label_key, (num,), 0, num_classes)
+        check_labels(label, num, known_classes)
+        if known_classes and label is None:
+            label = jax.random.randint(label_key, (num,), 0, known_classes)
+        told = label if num_classes else None
         denoise = guidance.guided(
-            make_denoiser(state.ema_params, label),
+            make_denoiser(state.ema_params, told),
             null=make_denoiser(state.ema_params, jnp.full(num, num_classes)),
-            guide=make_denoiser(state.guide_params, label),
+            guide=make_denoiser(state.guide_params, told),
             **guidance_options,
         )
+        if sampler.classifier_scale and label is not None:  # (5)
+
+            def log_prob(x: Array, t: Array) -> Array:
+                t = jnp.broadcast_to(t, x.shape[:1])
+                log_probs = class_log_probs(state.ema_params, x, t)
+                return jnp.take_along_axis(log_probs, label[:, None], axis=1)[:, 0]
+
+            scale = sampler.classifier_scale
+            denoise = guidance.classifier(denoise, log_prob, scale, path=path)
         noise = jax.random.normal(noise_key, (num, *spec.shape))
         return solvers.sample_with(
             sampler.name,
@@ -378,6 +422,20 @@ def check(config: Config, spec: DataSpec) -> None:
         num_classes=config.model.num_classes,
         guidance_scale=sampler.guidance_scale,
     )
+    if method.classifier_width < 0 or (
+        method.classifier_width and not spec.num_classes
+    ):
+        raise UserError(
+            f"method.classifier_width={method.classifier_width} must be 0, for no "
+            f"classifier, or more for data with classes; {spec.name} has "
+            f"{spec.num_classes}"
+        )
+    if sampler.classifier_scale and not method.classifier_width:
+        raise UserError(
+            f"sampler.classifier_scale={sampler.classifier_scale} needs a classifier "
+            "of noisy examples: train with method.classifier_width > 0, or set "
+            "classifier_scale=0.0"
+        )
     check_guidance(
         interval=(sampler.guidance_min_t, sampler.guidance_max_t),
         rescale=sampler.guidance_rescale,

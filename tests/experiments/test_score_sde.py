@@ -185,14 +185,15 @@ def test_likelihood_only_where_it_is_asked_for():
 
 
 @functools.cache
-def trained():
+def trained(**changes):
     """8 Gaussians after 1500 steps, with labels and often without."""
-    experiment = build(
-        model__num_classes=8,
-        method__label_dropout=0.3,
-        method__weighting="likelihood",
-        method__start=1e-3,
-    )
+    options = {
+        "model__num_classes": 8,
+        "method__label_dropout": 0.3,
+        "method__weighting": "likelihood",
+        "method__start": 1e-3,
+    }
+    experiment = build(**(options | changes))
     points, mode = RING.sample_with_mode(KEY, 20_000)
 
     def step(state, i):
@@ -237,6 +238,26 @@ def test_learned_density_is_near_the_true_one():
         assert abs(value - exact) < 0.5
 
 
+def test_a_classifier_guides_an_unconditional_model():
+    experiment, state, metrics = trained(
+        model__num_classes=0,
+        method__classifier_width=64,
+        sampler__classifier_scale=1.0,
+        sampler__name="dpmpp_2m",
+        sampler__num_steps=50,
+    )
+    uniform = np.log(8)
+    assert metrics["class_loss"][:10].mean() > 0.9 * uniform
+    assert metrics["class_loss"][-100:].mean() < 0.7 * uniform
+    label = jnp.arange(800) % 8
+    distance, mode = nearest_mode(sampler(experiment)(state, KEY, 800, label))
+    agreement = np.mean(mode == label)
+    print(f"as asked {agreement:.3f}, near {np.mean(distance < 0.5):.3f}")
+    assert agreement > 0.85  # 0.125 by chance
+    _, free = nearest_mode(sampler(experiment)(state, KEY, 800))
+    assert len(np.unique(free)) == 8, "without a label, any"
+
+
 # --- choices --------------------------------------------------------------------------
 
 
@@ -270,6 +291,8 @@ def test_labels_that_do_not_fit(num_classes, label, message):
         ({"eval__likelihood": "bond"}, "did you mean 'bound'"),
         ({"model__backbone": "unet"}, r"shape \(2,\).*choose 'mlp'"),
         ({"sampler__guidance_scale": 2.0}, "needs labels: set model.num_classes=8"),
+        ({"sampler__classifier_scale": 1.0}, "train with method.classifier_width > 0"),
+        ({"method__classifier_width": -1}, "must be 0, for no classifier"),
     ],
 )
 def test_choices_that_do_not_fit(changes, message):

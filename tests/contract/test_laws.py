@@ -14,11 +14,20 @@ from genjax.typing import UserError
 from tests.contract.cases import ROOT, Case, all_experiments, bundled_configs, case
 
 CONFIGS = bundled_configs()
+# the first config of each experiment: for laws that take long
+ONE_EACH = sorted(
+    {case(name).config.experiment: name for name in CONFIGS[::-1]}.values()
+)
 KEY = jax.random.key(7)
 
 
 @pytest.fixture(params=CONFIGS)
 def law(request) -> Case:
+    return case(request.param)
+
+
+@pytest.fixture(params=ONE_EACH)
+def experiment_law(request) -> Case:
     return case(request.param)
 
 
@@ -77,8 +86,8 @@ with Checkpointer({folder!r}) as checkpointer:
 """
 
 
-def test_resume_in_a_new_process_is_bit_for_bit(law, tmp_path):
-    compiled = law.compiled(2)
+def test_resume_in_a_new_process_is_bit_for_bit(experiment_law, tmp_path):
+    law, compiled = experiment_law, experiment_law.compiled(2)
     whole, _ = run_steps(law, compiled, [1, 1, 1, 1])
     half, _ = run_steps(law, compiled, [1, 1])
     with Checkpointer(tmp_path) as checkpointer:
@@ -101,8 +110,15 @@ def test_steps_in_one_call_are_steps_in_many(law):
         np.testing.assert_allclose(values[0], many_metrics[name][0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("fsdp", [1, 2])
-def test_many_devices_compute_what_one_does(law, fsdp):
+def test_many_devices_compute_what_one_does(law):
+    check_devices(law, fsdp=1)
+
+
+def test_split_parameters_compute_what_whole_ones_do(experiment_law):
+    check_devices(experiment_law, fsdp=2)
+
+
+def check_devices(law: Case, fsdp: int) -> None:
     one, one_metrics = run_steps(law, law.compiled(1), [1, 1])
     four, four_metrics = run_steps(law, law.compiled(4, fsdp), [1, 1])
     assert_close(one, four, law)

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,19 @@ ONE_EACH = sorted(
 KEY = jax.random.key(7)
 
 
-@pytest.fixture(params=CONFIGS)
-def law(request) -> Case:
-    return case(request.param)
+@pytest.fixture(scope="module", params=CONFIGS)
+def law(request) -> Iterator[Case]:
+    """One config after the other, and its programs let go: all at once fill a process."""
+    yield case(request.param)
+    Case.compiled.cache_clear()
+    jax.clear_caches()
 
 
-@pytest.fixture(params=ONE_EACH)
-def experiment_law(request) -> Case:
-    return case(request.param)
+@pytest.fixture
+def experiment_law(law) -> Case:
+    if law.name not in ONE_EACH:
+        pytest.skip("takes long: tried on one config of each experiment")
+    return law
 
 
 def run_steps(law: Case, compiled, calls: list[int], state=None, first: int = 0):

@@ -24,7 +24,7 @@ KEY = jax.random.key(7)
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def law(request) -> Iterator[Case]:
-    """One config after the other, and its programs let go: all at once fill a process."""
+    """Config by config: all their programs at once are too many for a process."""
     yield case(request.param)
     Case.compiled.cache_clear()
     jax.clear_caches()

@@ -287,7 +287,7 @@ def test_the_command_line(tmp_path):
         "--config=configs/flow_matching_toy2d.py:tiny",
         "--config.training.num_steps=2",
         "--config.model.num_classes=8",
-        "--config.eval.likelihood=False",
+        "--config.eval.likelihood=none",
         f"--workdir={tmp_path}",
     ]
 

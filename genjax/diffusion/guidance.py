@@ -84,16 +84,6 @@ def guided(
     return denoise
 
 
-def classifier_free(
-    conditional: Denoise, unconditional: Denoise, scale: float
-) -> Denoise:
-    """A denoiser that follows the label more strongly (scale > 1) or not at all (0).
-
-    unconditional + scale (conditional - unconditional): (1) with its first difference.
-    """
-    return guided(conditional, null=unconditional, scale=scale)
-
-
 def rescaled(
     x0: Float[Array, " b *d"], like: Float[Array, " b *d"], amount: float
 ) -> Float[Array, " b *d"]:

@@ -252,6 +252,7 @@ class Checkpointer:
                 path: [*dataclasses.astuple(_leaf(leaf)), *digests[path]]
                 for path, leaf in leaves.items()
             },
+            "absent": _absent(state),
             "metrics": {name: float(x) for name, x in (metrics or {}).items()},
             "meta": self._meta,
             "versions": {
@@ -511,6 +512,11 @@ class Checkpointer:
             for path, (shape, dtype, *_) in body["leaves"].items()
         }
         differences = _differences(stored, wanted)
+        # Orbax would take another tree of the same leaves for damage.
+        now = _absent(abstract_state)
+        before = body.get("absent", now)
+        differences += [f"{path} was None" for path in before if path not in now]
+        differences += [f"{path} is None now" for path in now if path not in before]
         if differences:
             raise UserError(
                 f"checkpoint {body['step']} in {self._directory} is of another model "
@@ -605,6 +611,16 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
 
 def _leaf(leaf: Any) -> _Leaf:
     return _Leaf(shape=tuple(leaf.shape), dtype=str(leaf.dtype))
+
+
+def _absent(tree: Any) -> list[str]:
+    """The paths that hold None in the place of a leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: x is None)
+    return [
+        jax.tree_util.keystr(keys, simple=True, separator="/")
+        for keys, leaf in leaves
+        if leaf is None
+    ]
 
 
 def _differences(stored: Mapping[str, _Leaf], wanted: Mapping[str, _Leaf]) -> list[str]:

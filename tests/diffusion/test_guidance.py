@@ -7,7 +7,7 @@ import pytest
 
 from genjax.diffusion import ode
 from genjax.diffusion.denoiser import convert
-from genjax.diffusion.guidance import classifier, classifier_free, early, guided
+from genjax.diffusion.guidance import classifier, early, guided
 from tests.diffusion import gaussian, mixture
 from tests.diffusion.test_paths import PATHS
 
@@ -53,7 +53,7 @@ def test_classifier_guidance_is_bayes_rule(name, time):
             np.testing.assert_allclose(got, conditional(x, t), rtol=1e-6, atol=1e-6)
             for scale in (0.0, 2.5):
                 got = classifier(plain, log_prob, scale, path=path)(x, t)
-                want = classifier_free(conditional, plain, scale)(x, t)
+                want = guided(conditional, null=plain, scale=scale)(x, t)
                 np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
 
@@ -99,7 +99,7 @@ def test_autoguidance_of_gaussians_multiplies_their_densities():
 @pytest.mark.parametrize(("scale", "factor"), [(0.0, 1.0), (1.0, 2.0), (3.0, 4.0)])
 def test_scale(scale, factor):
     """0 is the unconditional denoiser, 1 the conditional one."""
-    guide = classifier_free(with_label, without_label, scale)
+    guide = guided(with_label, null=without_label, scale=scale)
     np.testing.assert_allclose(guide(X, T), factor * X)
 
 
@@ -179,7 +179,7 @@ def test_rescaling_gives_each_example_the_contrast_of_the_conditional():
     np.testing.assert_allclose(at(0.25), 0.75 * at(0.0) + 0.25 * at(1.0), rtol=1e-4)
     # a factor for each example, so no pixel changes its sign
     np.testing.assert_allclose(np.ptp(at(1.0) / at(0.0), axis=axes), 0.0, atol=1e-4)
-    plainly = classifier_free(conditional, lambda x, t: jnp.cos(x), 5.0)(x, t)
+    plainly = guided(conditional, null=lambda x, t: jnp.cos(x), scale=5.0)(x, t)
     np.testing.assert_array_equal(at(0.0), plainly)
 
 

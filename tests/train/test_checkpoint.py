@@ -446,6 +446,7 @@ def test_a_failure_of_the_machine_renames_nothing(tmp_path, intact, error, monke
             r"is float32\[0, 3\], wanted float32\[3",
         ),
         (lambda s: make_state(0, width=5), r"kernel is .*; and 1 more\."),
+        (lambda s: s | {"guide": None}, r"guide is None now\."),
     ],
 )
 def test_another_model_is_an_error_and_not_damage(tmp_path, intact, change, message):

@@ -19,6 +19,7 @@ the label of the datum beside it: classes come as often as in the data, and a pa
 the two, or a point between them, is of one class.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -32,8 +33,11 @@ from genjax.augment.diff_augment import diff_augment, kinds
 from genjax.choices import one_of
 from genjax.diffusion.conditioning import check_labels
 from genjax.experiment import Experiment
+from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from genjax.models.dense_gan import DenseDiscriminator, DenseGenerator
 from genjax.models.mlp import ACTIVATIONS
+from genjax.models.r3gan import R3GANDiscriminator, R3GANGenerator
+from genjax.models.sngan import SNGANDiscriminator, SNGANGenerator
 from genjax.objectives import adversarial
 from genjax.train.optim import ema_update, make_optimizer
 from genjax.typing import (
@@ -141,6 +145,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             augment_p=jnp.zeros(()),
             step=jnp.zeros((), jnp.int32),
         )
+
+    check_networks_fit(init, spec)
 
     # --- training ---------------------------------------------------------------------
 
@@ -349,6 +355,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
 BACKBONES = {
     "mlp": (DenseGenerator, DenseDiscriminator),
+    "dcgan": (DCGANGenerator, DCGANDiscriminator),
+    "sngan": (SNGANGenerator, SNGANDiscriminator),
+    "r3gan": (R3GANGenerator, R3GANDiscriminator),
 }
 
 
@@ -521,3 +530,11 @@ def check_discriminator(config: Config, discriminator: nn.Module) -> bool:
             "d_norm, or penalty='none'"
         )
     return method.packing > 1 or getattr(discriminator, "minibatch_std", False)
+
+
+def check_networks_fit(init: Callable[[Key], State], spec: DataSpec) -> None:
+    """Raises UserError for fields of the networks that do not fit the data."""
+    try:
+        jax.eval_shape(init, jax.random.key(0))
+    except ValueError as error:
+        raise UserError(f"model.* does not fit {spec.name}: {error}") from error

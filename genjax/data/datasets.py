@@ -10,6 +10,7 @@ import numpy as np
 from genjax.data import toy
 from genjax.data.folder import folder
 from genjax.data.split import Dataset, fingerprint_of, split_from_arrays
+from genjax.data.stacked_mnist import stacked_mnist
 from genjax.data.tfds_images import builder_names, tfds_images
 from genjax.typing import DataSpec, UserError
 
@@ -42,6 +43,7 @@ def load(
 
     - "digits" (`digits`): eval_split.
     - a 2-D density of `genjax.data.toy` (`toy_points`): num_train, num_eval, seed.
+    - "stacked_mnist" (`stacked_mnist`): dir, num_train, num_eval, seed.
     - "folder", your own pictures (`folder`): dir, image_size, color, eval_fraction,
       in_memory.
     - any image data set of TFDS (`tfds_images`), say "mnist", "cifar10": dir,
@@ -84,13 +86,15 @@ def load(
 def _loader(name: str) -> Callable[..., Dataset | None]:
     if name == "digits":
         return digits
+    if name == "stacked_mnist":
+        return stacked_mnist
     if name == "folder":
         return folder
     return toy_points if name in toy.NAMES else tfds_images
 
 
 def _unknown(name: str) -> UserError:
-    ours = ["digits", "folder", *toy.NAMES]
+    ours = ["digits", "stacked_mnist", "folder", *toy.NAMES]
     near = difflib.get_close_matches(name, [*ours, *builder_names()], n=1, cutoff=0.5)
     if near:
         hint = f"did you mean {near[0]!r}?"

@@ -27,6 +27,7 @@ NAMES = ("mnist_lenet512_v1",)
 class Extractor:
     """A network whose weights are settled.
 
+    name: with the number of channels where each is read by itself, "_x3".
     apply: (B, *shape) like batch["image"] -> (features (B, D), logits (B, classes), or
         None for a network that is no classifier).
     note: what it was trained on, how well it classifies, and the hash of its weights.
@@ -46,12 +47,17 @@ def folder() -> Path:
 def load(name: str, spec: DataSpec) -> Extractor:
     """The extractor called `name`, from its file in `folder()`.
 
+    Of pictures whose channels are digits, as in stacked_mnist, it reads each channel by
+    itself, see `lenet.of_channels`.
     Raises UserError for a name that does not exist, images of another size, and weights
     that are missing or damaged.
     """
     if name not in NAMES:
         raise UserError(f"there is no extractor {name!r}; known: {', '.join(NAMES)}")
-    if spec.shape != lenet.SHAPE or spec.num_levels != 256:
+    channels = spec.shape[-1]
+    stacked = channels > 1 and spec.num_classes == lenet.NUM_CLASSES**channels
+    wanted = (*lenet.SHAPE[:2], channels) if stacked else lenet.SHAPE
+    if spec.shape != wanted or spec.num_levels != 256:
         raise UserError(
             f"{name} reads images of shape {lenet.SHAPE} with 256 levels, and "
             f"{spec.name} has {spec.shape} with {spec.num_levels}"
@@ -73,9 +79,10 @@ def load(name: str, spec: DataSpec) -> Extractor:
             f"{path} cannot be read ({error}): delete it and train it again"
         ) from error
     digest = hashlib.sha256(content).hexdigest()[:12]
+    of_pictures = lenet.of_channels if stacked else lenet.features_and_logits
     return Extractor(
-        name=name,
-        apply=jax.jit(lambda images: lenet.features_and_logits(params, images)),
+        name=f"{name}_x{channels}" if stacked else name,
+        apply=jax.jit(lambda images: of_pictures(params, images)),
         note=f"test accuracy {accuracy:.4f}, weights {digest}",
     )
 

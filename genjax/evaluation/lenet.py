@@ -49,6 +49,25 @@ def features_and_logits(
     return out
 
 
+def of_channels(
+    params: Params, images: UInt8[Array | np.ndarray, "b 28 28 c"]
+) -> tuple[Float[Array, "b f"], Float[Array, "b k"]]:
+    """Of pictures with a digit in each channel: (c * 512 features, 10^c logits).
+
+    The features of the channels lie side by side. A class is the figures of all
+    channels, the first in front, and its logit, the channels being read apart, the sum
+    of theirs: the largest logit belongs to the largest of each channel.
+    """
+    read = [
+        features_and_logits(params, images[..., c, None])
+        for c in range(images.shape[-1])
+    ]
+    total = jnp.zeros((len(images), 1))
+    for _, logits in read:
+        total = (total[:, :, None] + logits[:, None, :]).reshape(len(images), -1)
+    return jnp.concatenate([features for features, _ in read], axis=-1), total
+
+
 def fit(
     images: UInt8[np.ndarray, "n 28 28 1"],
     labels: Int[np.ndarray, " n"],

@@ -1,12 +1,13 @@
-"""Which modes of a mixture of equal Gaussians a set of samples has, and how evenly.
+"""Which modes a set of samples has, of those that are known, and how evenly.
 
-The protocol of VEEGAN and PacGAN (Lin et al. 2018, arXiv:1712.04086, section 4.1).
+The modes are those of a mixture of equal Gaussians, or the classes of a classifier: the
+protocols of VEEGAN and PacGAN (Lin et al. 2018, arXiv:1712.04086, sections 4.1, 4.2).
 """
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
 RADIUS = 3.0  # of a high-quality sample, in sigma
@@ -32,13 +33,34 @@ def mode_metrics(points: Float[np.ndarray, "n d"], modes: Modes) -> dict[str, fl
     distance = cdist(points, modes.centers)
     nearest, num_modes = distance.argmin(axis=1), len(modes.centers)
     good = distance.min(axis=1) <= RADIUS * modes.sigma
-    share = np.bincount(nearest, minlength=num_modes) / len(points)
-    present = share[share > 0]
     return {
         "modes": float(len(np.unique(nearest[good]))),
         "high_quality": float(good.mean()),
-        "mode_kl": float(np.sum(present * np.log(present * num_modes))),
+        "mode_kl": kl_to_uniform(np.bincount(nearest, minlength=num_modes)),
     }
+
+
+def class_mode_metrics(
+    predicted: Int[np.ndarray, " n"], num_classes: int
+) -> dict[str, float]:
+    """The two numbers that are usual where a classifier's classes are the modes.
+
+    predicted: the class that it reads each sample as.
+    modes: classes with at least one sample.
+    mode_kl: KL(shares of the classes || uniform) in nats; see `mode_kl_floor`.
+    """
+    counts = np.bincount(predicted, minlength=num_classes)
+    return {
+        "modes": float(np.count_nonzero(counts)),
+        "mode_kl": kl_to_uniform(counts),
+    }
+
+
+def kl_to_uniform(counts: Int[np.ndarray, " k"]) -> float:
+    """KL(counts / their sum || uniform over k) in nats, from 0 to log k."""
+    share = counts / counts.sum()
+    present = share[share > 0]
+    return float(np.sum(present * np.log(present * len(counts))))
 
 
 def mode_kl_floor(num_modes: int, num_points: int) -> float:

@@ -22,7 +22,13 @@ from genjax.evaluation.likelihood import (
     binarized_baseline_metrics,
     likelihood_metrics,
 )
-from genjax.evaluation.modes import RADIUS, Modes, mode_kl_floor, mode_metrics
+from genjax.evaluation.modes import (
+    RADIUS,
+    Modes,
+    class_mode_metrics,
+    mode_kl_floor,
+    mode_metrics,
+)
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import MAX_DIMS, Summary, summarize
 from genjax.evaluation.wasserstein import MAX_POINTS, wasserstein2
@@ -31,6 +37,8 @@ from genjax.typing import Array, Batch, DataSpec, Key, Stopped, UserError
 
 Weights = Literal["ema", "raw"]
 Result = dict[str, dict[str, Any]]
+
+MANY_CLASSES = 100  # that a model may drop some of: then they are counted as modes
 
 
 class Evaluator(Generic[StateT]):
@@ -44,7 +52,9 @@ class Evaluator(Generic[StateT]):
       split, and energy_distance and wasserstein2, to the test split; where the modes
       are known, `mode_metrics`.
     - with an extractor: frechet_<its name>, and where labels were asked for
-      label_agreement, the share of the samples that it reads as asked.
+      label_agreement, the share of the samples that it reads as asked; where the data
+      have many classes, `class_mode_metrics` of what it reads, and modes_test and
+      mode_kl_test, the same of the test split.
     - frechet_*_floor: the test split in the place of the samples; and
       energy_distance_floor, wasserstein2_floor: as many rows of the reference split.
 
@@ -181,6 +191,7 @@ class Evaluator(Generic[StateT]):
         if samples.predicted is not None and self._labels is not None:
             asked = np.resize(self._labels, samples.count)
             metrics["label_agreement"] = float(np.mean(samples.predicted == asked))
+        metrics |= self._class_modes(samples)
         if samples.points is not None:
             metrics |= self._point_distances(samples.points, "")
             if self._modes is not None:
@@ -199,6 +210,13 @@ class Evaluator(Generic[StateT]):
                 self._reference.features, examples.features
             )
         return distances
+
+    def _class_modes(self, examples: Summary) -> dict[str, float]:
+        """Of the classes that the extractor reads, where there are many."""
+        num_classes = self._spec.num_classes
+        if examples.predicted is None or num_classes < MANY_CLASSES:
+            return {}
+        return class_mode_metrics(examples.predicted, num_classes)
 
     def _point_distances(self, points: np.ndarray, suffix: str) -> dict[str, float]:
         """From the test split; the matching takes of both the first that it can."""
@@ -227,6 +245,7 @@ class Evaluator(Generic[StateT]):
         if self._test.count > 1:
             distances = self._frechet_distances(self._test)
             floors = {f"{name}_floor": d for name, d in distances.items()}
+        floors |= {f"{k}_test": v for k, v in self._class_modes(self._test).items()}
         if self._reference.points is not None:
             rows = self._reference.points[: self._num_samples]
             floors |= self._point_distances(rows, "_floor")
@@ -289,10 +308,10 @@ class Evaluator(Generic[StateT]):
             if self._extractor is not None:
                 name, note = self._extractor.name, self._extractor.note
                 protocol["extractor"] += f"; {name} ({note})"
-            if self._modes is not None:
-                num_modes = len(self._modes.centers)
+            if num_modes := self._num_modes:
                 protocol["num_modes"] = num_modes
                 protocol["mode_kl_floor"] = mode_kl_floor(num_modes, self._num_samples)
+            if self._modes is not None:
                 protocol["high_quality"] = f"within {RADIUS:g} sigma of a mode"
         return protocol
 
@@ -309,6 +328,13 @@ class Evaluator(Generic[StateT]):
                 f"taken of at most {MAX_DIMS}"
             )
         return reasons
+
+    @property
+    def _num_modes(self) -> int:
+        """That samples are counted in; 0: they are not."""
+        if self._modes is not None:
+            return len(self._modes.centers)
+        return self._spec.num_classes if self._class_modes(self._test) else 0
 
     @property
     def _kind(self) -> str:

@@ -63,6 +63,24 @@ def test_weights_come_back_from_their_file(params, digits, folder):
     assert logits.shape == (7, 10)
 
 
+def test_stacked_digits_are_read_channel_by_channel(params, digits, folder):
+    (folder / f"{NAME}.npz").write_bytes(extractors.to_bytes(params, 0.5))
+    alone = [lenet.features_and_logits(params, digits[0][c : c + 9]) for c in range(3)]
+    stacked = np.concatenate([digits[0][c : c + 9] for c in range(3)], axis=-1)
+    spec = dataclasses.replace(
+        MNIST, name="stacked_mnist", shape=(28, 28, 3), num_classes=1000
+    )
+    extractor = extractors.load(NAME, spec)
+    features, logits = extractor.apply(stacked)
+    assert extractor.name == f"{NAME}_x3" and logits.shape == (9, 1000)
+    expected = np.concatenate([f for f, _ in alone], axis=-1)
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)
+    figures = [logits.argmax(-1) for _, logits in alone]
+    np.testing.assert_array_equal(
+        logits.argmax(-1), 100 * figures[0] + 10 * figures[1] + figures[2]
+    )
+
+
 def test_the_hash_tells_weights_apart(params, folder):
     def note(accuracy: float) -> str:
         (folder / f"{NAME}.npz").write_bytes(extractors.to_bytes(params, accuracy))
@@ -90,3 +108,6 @@ def test_images_of_another_size_are_refused():
     small = dataclasses.replace(MNIST, name="digits", shape=(8, 8, 1), num_levels=17)
     with pytest.raises(UserError, match=r"digits has \(8, 8, 1\) with 17"):
         extractors.load(NAME, small)
+    pictures = dataclasses.replace(MNIST, name="pictures", shape=(28, 28, 3))
+    with pytest.raises(UserError, match=r"pictures has \(28, 28, 3\) with 256"):
+        extractors.load(NAME, pictures)  # of ten classes: no digit in each channel

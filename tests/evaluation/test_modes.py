@@ -3,12 +3,19 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
 from genjax.data import toy
-from genjax.evaluation.modes import Modes, mode_kl_floor, mode_metrics
+from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.modes import (
+    Modes,
+    class_mode_metrics,
+    mode_kl_floor,
+    mode_metrics,
+)
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
 from genjax.modes import known_modes
@@ -113,3 +120,72 @@ def test_the_evaluation_reports_them(exact):
     without = evaluator(model, **options)({})
     assert "modes" not in without["metrics"]
     assert "num_modes" not in without["protocol"]
+
+
+def test_class_modes_of_hand_made_counts():
+    none_of_0 = np.array([1, 1, 2, 3])  # shares 0, 1/2, 1/4, 1/4 of four classes
+    expected = math.log(4) - 1.5 * math.log(2)  # log K less the entropy
+    metrics = class_mode_metrics(none_of_0, 4)
+    assert metrics == {"modes": 3.0, "mode_kl": pytest.approx(expected)}
+    even = class_mode_metrics(np.arange(1000), 1000)
+    assert even == {"modes": 1000.0, "mode_kl": pytest.approx(0.0, abs=1e-12)}
+    alone = class_mode_metrics(np.full(7, 999), 1000)
+    assert alone == {"modes": 1.0, "mode_kl": pytest.approx(math.log(1000))}
+
+
+def test_exact_classes_score_the_floor():
+    draws = np.random.default_rng(0).integers(0, 1000, (20, 26_000))
+    scores = [class_mode_metrics(drawn, 1000)["mode_kl"] for drawn in draws]
+    assert mode_kl_floor(1000, 26_000) == pytest.approx(0.0192, abs=1e-4)
+    # 2 N KL has a deviation of sqrt(2 * 999); the law of large N is 1% low at 26 each
+    assert np.mean(scores) == pytest.approx(0.0192, rel=0.03)
+
+
+@pytest.mark.parametrize(("num_classes", "counted"), [(100, True), (10, False)])
+def test_the_evaluation_counts_classes_where_there_are_many(num_classes, counted):
+    """The class of an image of one pixel is its value."""
+    spec = DataSpec(
+        name="pixel",
+        shape=(1, 1, 1),
+        dtype="uint8",
+        num_levels=256,
+        num_train=20,
+        num_eval=20,
+        num_classes=num_classes,
+    )
+    digit = np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1) % 10
+    test = digit % 5
+    extractor = Extractor(
+        name="reader",
+        apply=lambda images: (
+            jnp.reshape(images, (-1, 1)).astype(jnp.float32),
+            jax.nn.one_hot(jnp.reshape(images, -1), num_classes),
+        ),
+        note="exact",
+    )
+    model = Experiment(
+        init=lambda key: {},
+        train_step=lambda state, batch, key: (state, {}),
+        sample=lambda state, key, num: (
+            jnp.arange(num, dtype=jnp.uint8).reshape(-1, 1, 1, 1) % 10
+        ),
+    )
+    result = evaluator(
+        model,
+        spec=spec,
+        batches=lambda: [({"image": test}, np.ones(20, bool))],
+        reference=summarize([digit], name="train", spec=spec, extractor=extractor),
+        num_samples=40,
+        sample_chunk=20,
+        extractor=extractor,
+    )({})
+    metrics, protocol = result["metrics"], result["protocol"]
+    if not counted:
+        assert "modes" not in metrics and "num_modes" not in protocol
+        return
+    assert (metrics["modes"], metrics["modes_test"]) == (10.0, 5.0)
+    assert metrics["mode_kl"] == pytest.approx(math.log(10))
+    assert metrics["mode_kl_test"] == pytest.approx(math.log(20))
+    assert (protocol["num_modes"], protocol["n_generated"]) == (100, 40)
+    assert protocol["mode_kl_floor"] == pytest.approx(99 / 80)
+    assert "high_quality" not in protocol

@@ -28,11 +28,11 @@ channels: one channel has no color, so that hue and saturation do nothing to it,
 luma flip negates it. Hues are for three channels alone, all else is for any number.
 
 Where this differs from the paper: images are read bilinearly instead of by a wavelet
-filter; blits are carried out by themselves, as they need no filter, so that edges are
-mirrored once for them and once for the geometry; and images that are not square take
-half turns only, as quarter turns would change their shape.
+filter; blits are a step of their own before the geometry, as they need no reading
+between pixels, so that what they mirror at an edge may be mirrored again; and images
+that are not square take half turns only, as quarter turns would change their shape.
 
-p (1 of section 3.2, from the sign of the discriminator's logits at data):
+After some minibatches p is adjusted (section 3), by the signs of the logits D at data:
 
   (1)  p += sign(mean sign D(x) - target) * images seen / speed, within [0, 1]
 """

@@ -13,7 +13,7 @@ apart for each image:
             whole translation     U(-1/8, 1/8) of each side, to the next pixel
   geometry  isotropic scaling     by 2^(0.2 N)
             rotation              by U(-pi, pi)
-            anisotropy            2^(0.2 N) along columns, its inverse along rows
+            anisotropy            2^(0.2 N) along x (right), its inverse along y
             rotation              by U(-pi, pi) once more
             translation           N / 8 of each side
   color     brightness            + 0.2 N

@@ -13,7 +13,7 @@ apart for each image:
             whole translation     U(-1/8, 1/8) of each side, to the next pixel
   geometry  isotropic scaling     by 2^(0.2 N)
             rotation              by U(-pi, pi)
-            anisotropy            2^(0.2 N) along columns, its inverse along rows
+            anisotropy            2^(0.2 N) along x (right), its inverse along y
             rotation              by U(-pi, pi) once more
             translation           N / 8 of each side
   color     brightness            + 0.2 N
@@ -28,17 +28,16 @@ channels: one channel has no color, so that hue and saturation do nothing to it,
 luma flip negates it. Hues are for three channels alone, all else is for any number.
 
 Where this differs from the paper: images are read bilinearly instead of by a wavelet
-filter; blits are carried out by themselves, as they need no filter, so that edges are
-mirrored once for them and once for the geometry; and images that are not square take
-half turns only, as quarter turns would change their shape.
+filter; blits are a step of their own before the geometry, as they need no reading
+between pixels, so that what they mirror at an edge may be mirrored again; and images
+that are not square take half turns only, as quarter turns would change their shape.
 
-p (1 of section 3.2, from the sign of the discriminator's logits at data):
+After some minibatches p is adjusted (section 3), by the signs of the logits D at data:
 
   (1)  p += sign(mean sign D(x) - target) * images seen / speed, within [0, 1]
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -114,18 +113,15 @@ class Blit(NamedTuple):
 
 def draw_blit(key: Key, num: int, p: Probability) -> Blit:
     """So many blits, by the table above."""
-    flip_key, turn_key, shift_key = jax.random.split(key, 3)
-    reach = WHOLE_TRANSLATION
+    coin_key, flip_key, turn_key, shift_key = jax.random.split(key, 4)
+    flipped, turned, moved = jax.random.bernoulli(coin_key, p, (3, num))
+    flips = jax.random.bernoulli(flip_key, 0.5, (num,))
+    turns = jax.random.randint(turn_key, (num,), 0, 4)
+    shift = jax.random.uniform(shift_key, (num, 2), minval=-1.0, maxval=1.0)
     return Blit(
-        x_flip=_sometimes(flip_key, p, lambda k: jax.random.bernoulli(k, 0.5, (num,))),
-        quarter_turns=_sometimes(
-            turn_key, p, lambda k: jax.random.randint(k, (num,), 0, 4)
-        ),
-        translation=_sometimes(
-            shift_key,
-            p,
-            lambda k: jax.random.uniform(k, (num, 2), minval=-reach, maxval=reach),
-        ),
+        x_flip=flipped & flips,
+        quarter_turns=jnp.where(turned, turns, 0),
+        translation=jnp.where(moved[:, None], WHOLE_TRANSLATION * shift, 0.0),
     )
 
 
@@ -156,16 +152,18 @@ class Geometry(NamedTuple):
 
 def draw_geometry(key: Key, num: int, p: Probability) -> Geometry:
     """So many movements, by the table above."""
-    scaling_key, before_key, stretch_key, after_key, shift_key = jax.random.split(
-        key, 5
-    )
+    coin_key, rotation_key, angle_key, normal_key = jax.random.split(key, 4)
+    scaled, stretched, moved = jax.random.bernoulli(coin_key, p, (3, num))
     p_rotation = 1.0 - jnp.sqrt(1.0 - p)
+    turned, turned_after = jax.random.bernoulli(rotation_key, p_rotation, (2, num))
+    before, after = _angles(angle_key, (2, num))
+    scaling, anisotropy, x, y = jax.random.normal(normal_key, (4, num))
     return Geometry(
-        scaling=_sometimes(scaling_key, p, _normal(num)),
-        rotation=_sometimes(before_key, p_rotation, _angle(num)),
-        anisotropy=_sometimes(stretch_key, p, _normal(num)),
-        rotation_after=_sometimes(after_key, p_rotation, _angle(num)),
-        translation=_sometimes(shift_key, p, _normal(num, 2)),
+        scaling=jnp.where(scaled, scaling, 0.0),
+        rotation=jnp.where(turned, before, 0.0),
+        anisotropy=jnp.where(stretched, anisotropy, 0.0),
+        rotation_after=jnp.where(turned_after, after, 0.0),
+        translation=jnp.where(moved[:, None], jnp.stack([x, y], axis=-1), 0.0),
     )
 
 
@@ -198,17 +196,17 @@ class Color(NamedTuple):
 
 def draw_color(key: Key, num: int, p: Probability) -> Color:
     """So many changes of color, by the table above."""
-    brightness_key, contrast_key, luma_key, hue_key, saturation_key = jax.random.split(
-        key, 5
-    )
+    coin_key, normal_key, flip_key, hue_key = jax.random.split(key, 4)
+    coins = jax.random.bernoulli(coin_key, p, (5, num))
+    brightened, contrasted, flipped, hued, saturated = coins
+    brightness, contrast, saturation = jax.random.normal(normal_key, (3, num))
+    flips = jax.random.bernoulli(flip_key, 0.5, (num,))
     return Color(
-        brightness=_sometimes(brightness_key, p, _normal(num)),
-        contrast=_sometimes(contrast_key, p, _normal(num)),
-        luma_flip=_sometimes(
-            luma_key, p, lambda k: jax.random.bernoulli(k, 0.5, (num,))
-        ),
-        hue=_sometimes(hue_key, p, _angle(num)),
-        saturation=_sometimes(saturation_key, p, _normal(num)),
+        brightness=jnp.where(brightened, brightness, 0.0),
+        contrast=jnp.where(contrasted, contrast, 0.0),
+        luma_flip=flipped & flips,
+        hue=jnp.where(hued, _angles(hue_key, (num,)), 0.0),
+        saturation=jnp.where(saturated, saturation, 0.0),
     )
 
 
@@ -235,25 +233,8 @@ def recolor(images: Images, drawn: Color) -> Images:
     return geometry.select(_any(drawn), changed, images)
 
 
-# --- draws ----------------------------------------------------------------------------
-
-
-def _sometimes(key: Key, p: Probability, draw: Callable[[Key], Array]) -> Array:
-    """Draws (B, ...), each with probability p, and zero otherwise."""
-    coin_key, draw_key = jax.random.split(key)
-    values = draw(draw_key)
-    happens = jax.random.bernoulli(coin_key, p, values.shape[:1])
-    return jnp.where(
-        happens.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.zeros_like(values)
-    )
-
-
-def _normal(*shape: int) -> Callable[[Key], Array]:
-    return lambda key: jax.random.normal(key, shape)
-
-
-def _angle(num: int) -> Callable[[Key], Array]:
-    return lambda key: jax.random.uniform(key, (num,), minval=-math.pi, maxval=math.pi)
+def _angles(key: Key, shape: tuple[int, ...]) -> Array:
+    return jax.random.uniform(key, shape, minval=-math.pi, maxval=math.pi)
 
 
 def _any(drawn: Geometry | Color) -> Bool[Array, " b"]:

@@ -1,4 +1,4 @@
-"""DiffAugment (Zhao et al. 2020, arXiv:2006.10738): the discriminator sees no image plain.
+"""DiffAugment (Zhao et al. 2020, arXiv:2006.10738): no image is seen plain.
 
 Data and samples are changed alike at random before the discriminator, and the
 generator's gradient comes back through the change. Section 4.1 has three kinds:
@@ -60,28 +60,24 @@ def kinds(policy: str | Sequence[str]) -> tuple[str, ...]:
 
 def color(key: Key, images: Images) -> Images:
     """Random brightness, saturation and contrast."""
-    brightness_key, saturation_key, contrast_key = jax.random.split(key, 3)
-
-    def uniform(key: Key, low: float, high: float) -> PerImage:
-        return jax.random.uniform(key, images.shape[:1], minval=low, maxval=high)
-
-    images = brighten(images, uniform(brightness_key, -0.5, 0.5))
-    images = saturate(images, uniform(saturation_key, 0.0, 2.0))
-    return contrast(images, uniform(contrast_key, 0.5, 1.5))
+    draws = jax.random.uniform(key, (3, len(images)))
+    images = brighten(images, draws[0] - 0.5)
+    images = saturate(images, 2.0 * draws[1])
+    return contrast(images, draws[2] + 0.5)
 
 
 def translation(key: Key, images: Images) -> Images:
     """A random shift, up to 1/8 of each side."""
     height, width = images.shape[1:3]
-    reach = jnp.array([_rounded(width / 8), _rounded(height / 8)])
+    reach = jnp.array([[_rounded(width / 8), _rounded(height / 8)]])
     pixels = jax.random.randint(key, (len(images), 2), -reach, reach + 1)
     return translate(images, pixels)
 
 
 def cutout(key: Key, images: Images) -> Images:
     """A random square of half the side without its content."""
-    sides = jnp.array(images.shape[1:3])
-    hole = jnp.array(_hole(images.shape[1:3]))
+    sides = jnp.array([images.shape[1:3]])
+    hole = jnp.array([_hole(images.shape[1:3])])
     over = hole // 2
     corner = jax.random.randint(
         key, (len(images), 2), -over, sides - hole + over + 1

@@ -8,7 +8,14 @@ from genjax.augment import adaptive as a
 KEY = jax.random.key(0)
 NUM = 20_000
 QUARTER = np.pi / 2
-ada_augment = jax.jit(a.ada_augment)
+# compiled once for each shape: all kinds at once are a long program
+ada_augment, one_blit, one_move, one_recolor = map(
+    jax.jit, (a.ada_augment, a.blit, a.move, a.recolor)
+)
+draw_blit, draw_geometry, draw_color = (
+    jax.jit(draw, static_argnums=1)
+    for draw in (a.draw_blit, a.draw_geometry, a.draw_color)
+)
 
 
 def images(num=2, height=8, width=8, channels=3):
@@ -16,30 +23,28 @@ def images(num=2, height=8, width=8, channels=3):
     return jax.random.uniform(jax.random.key(1), shape, minval=-1.0, maxval=1.0)
 
 
-def given(draw, num=2, **changes):
+def given(draw, num, changes):
     """Nothing happens but what is given, to every image."""
-    nothing = draw(KEY, num, 0.0)
-    return nothing._replace(
+    shapes = jax.eval_shape(lambda: draw(KEY, num, 0.0))
+    values = {name: changes.get(name, 0) for name in shapes._fields}
+    return shapes._replace(
         **{
-            name: jnp.broadcast_to(
-                jnp.asarray(value, getattr(nothing, name).dtype),
-                getattr(nothing, name).shape,
-            )
-            for name, value in changes.items()
+            name: jnp.asarray(np.full(like.shape, values[name], like.dtype))
+            for name, like in shapes._asdict().items()
         }
     )
 
 
 def blit(x, **changes):
-    return np.asarray(a.blit(x, given(a.draw_blit, len(x), **changes)))
+    return np.asarray(one_blit(x, given(a.draw_blit, len(x), changes)))
 
 
 def move(x, **changes):
-    return np.asarray(a.move(x, given(a.draw_geometry, len(x), **changes)))
+    return np.asarray(one_move(x, given(a.draw_geometry, len(x), changes)))
 
 
 def recolor(x, **changes):
-    return np.asarray(a.recolor(x, given(a.draw_color, len(x), **changes)))
+    return np.asarray(one_recolor(x, given(a.draw_color, len(x), changes)))
 
 
 # --- blits ----------------------------------------------------------------------------
@@ -161,9 +166,7 @@ def drawn():
     keys = jax.random.split(KEY, 3)
     draws = [
         draw(key, NUM, p)
-        for draw, key in zip(
-            [a.draw_blit, a.draw_geometry, a.draw_color], keys, strict=True
-        )
+        for draw, key in zip([draw_blit, draw_geometry, draw_color], keys, strict=True)
     ]
     return {
         name: np.asarray(v) for draw in draws for name, v in draw._asdict().items()
@@ -224,23 +227,21 @@ def test_below_one_the_law_of_plain_images_can_be_told(p):
     Their eigenvalues are the Fourier coefficients of the law of the turn: 1 - p for all
     but the mean, so that none vanishes unless p = 1.
     """
-    turns = a.draw_blit(KEY, NUM, p).quarter_turns
-    law = np.bincount(turns, minlength=4) / NUM
+    blits = draw_blit(KEY, NUM, jnp.asarray(p))
+    law = np.bincount(blits.quarter_turns, minlength=4) / NUM
     np.testing.assert_allclose(np.fft.fft(law)[1:], 1 - p, atol=0.02)
-    drawn = a.draw_geometry(KEY, NUM, p)
+    drawn = draw_geometry(KEY, NUM, jnp.asarray(p))
     angle = np.asarray(drawn.rotation + drawn.rotation_after)
     for k in (1, 2):
         np.testing.assert_allclose(np.exp(1j * k * angle).mean(), 1 - p, atol=0.03)
-    flips = np.mean(a.draw_blit(KEY, NUM, p).x_flip)
-    np.testing.assert_allclose(1 - 2 * flips, 1 - p, atol=0.03)
+    np.testing.assert_allclose(1 - 2 * np.mean(blits.x_flip), 1 - p, atol=0.03)
 
 
 # --- the whole ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_with_probability_zero_images_come_back_bit_for_bit(channels):
-    x = images(channels=channels).at[0, 0, 0, 0].set(-0.0)
+def test_with_probability_zero_images_come_back_bit_for_bit():
+    x = images(1500).at[0, 0, 0, 0].set(-0.0)
     got = ada_augment(KEY, x, jnp.asarray(0.0))
     np.testing.assert_array_equal(
         np.asarray(got).view(np.int32), np.asarray(x).view(np.int32)
@@ -249,29 +250,28 @@ def test_with_probability_zero_images_come_back_bit_for_bit(channels):
 
 def test_images_change_apart_and_by_themselves():
     """Equal images come out different; one does not depend on the others."""
-    x = jnp.repeat(images(num=1), 4, axis=0)
+    x = jnp.repeat(images(1), 1500, axis=0)
     p = jnp.asarray(1.0)
-    got = ada_augment(KEY, x, p)
-    for i, j in [(0, 1), (0, 2), (1, 3)]:
-        assert np.abs(got[i] - got[j]).max() > 0.1
+    got = np.asarray(ada_augment(KEY, x, p))
+    assert np.abs(got[1:] - got[:-1]).max(axis=(1, 2, 3)).min() > 0.05
     other = ada_augment(KEY, x.at[1:].set(-0.3), p)
     np.testing.assert_array_equal(other[0], got[0])
 
 
 def test_the_share_of_images_untouched_is_that_of_no_kind_happening():
-    """Two flips half the time, turns three of four: 1 - p/2 twice and 1 - 3p/4.
+    """A flip is one half the time, and one turn of four is none.
 
-    With p = 0.05 a whole translation is seen when it rounds to a pixel on one side:
-    of 32 x 32, unless both lie in the middle eighth.
+    A whole translation of 8 x 8 images is U(-1, 1) on each side, which rounds to 0 half
+    the time.
     """
     p = 0.05
-    x = jnp.repeat(images(num=1, height=32, width=32, channels=1), 1500, axis=0)
+    x = jnp.repeat(images(1), 1500, axis=0)
     got = np.asarray(ada_augment(KEY, x, jnp.asarray(p)))
     same = (got == np.asarray(x)).all(axis=(1, 2, 3)).mean()
-    no_blit = (1 - p / 2) * (1 - 3 * p / 4) * (1 - p * (1 - 1 / 8**2))
+    no_blit = (1 - p / 2) * (1 - p * 3 / 4) * (1 - p * 3 / 4)
     no_geometry = (1 - p) ** 4  # both rotations together count once
     no_color = (1 - p) ** 4 * (1 - p / 2)
-    np.testing.assert_allclose(same, no_blit * no_geometry * no_color, atol=0.04)
+    np.testing.assert_allclose(same, no_blit * no_geometry * no_color, atol=0.03)
 
 
 def test_its_gradient_and_that_of_a_penalty_are_finite_differences():
@@ -281,19 +281,23 @@ def test_its_gradient_and_that_of_a_penalty_are_finite_differences():
 
     def penalty(x, scale):
         def critic(x):
-            seen = ada_augment(KEY, x, jnp.asarray(0.9))
+            seen = a.ada_augment(KEY, x, jnp.asarray(0.9))
             return jnp.sum(jnp.tanh(scale * weight * seen))
 
         return jnp.sum(jnp.square(jax.grad(critic)(x)))
 
-    penalty = jax.jit(penalty)
+    both = jax.jit(jax.value_and_grad(penalty, (0, 1)))
+
+    def difference(x_step, scale_step):
+        """Central, over a hundredth of the step."""
+        ends = [both(x + h * x_step, 0.5 + h * scale_step)[0] for h in (0.01, -0.01)]
+        return (ends[0] - ends[1]) / 0.02
+
+    x_slope, scale_slope = both(x, 0.5)[1]
     direction = jax.random.normal(jax.random.key(3), x.shape)
-    x_slope, scale_slope = jax.jit(jax.grad(penalty, (0, 1)))(x, 0.5)
-    h = 1e-2
-    want = (penalty(x + h * direction, 0.5) - penalty(x - h * direction, 0.5)) / (2 * h)
-    np.testing.assert_allclose(jnp.sum(x_slope * direction), want, rtol=5e-3)
-    want = (penalty(x, 0.5 + h) - penalty(x, 0.5 - h)) / (2 * h)
-    np.testing.assert_allclose(scale_slope, want, rtol=5e-3)
+    slope = jnp.sum(x_slope * direction)
+    np.testing.assert_allclose(slope, difference(direction, 0.0), rtol=2e-2)
+    np.testing.assert_allclose(scale_slope, difference(0.0, 1.0), rtol=5e-3)
 
 
 # --- the controller -------------------------------------------------------------------

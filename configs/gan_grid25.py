@@ -39,15 +39,23 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.g_widths = (400, 400, 400, 400)
     config.model.d_widths = (200, 200, 200)
     config.model.activation = "leaky_relu"
+    config.model.num_classes = 0  # 25: both are told the Gaussian
 
     config.method = ConfigDict()
     # minimax, non_saturating, least_squares, hinge, wasserstein or relativistic
     config.method.loss = "relativistic"
     config.method.penalty = "r1_r2"  # or "none", "r1", "wgan_gp", "dragan"
     config.method.penalty_weight = 0.01  # gamma of R1 and R2, lambda of the others
+    config.method.penalty_weight_end = placeholder(float)  # by a cosine; None: constant
+    config.method.penalty_every = 1  # above 1: lazily, so many times the weight
     config.method.critic_steps = 1  # each on its own part of the batch
     config.method.packing = 1  # examples that the discriminator sees side by side
     config.method.clip_weights = 0.0  # 0.01: the first Wasserstein GAN; 0: none
+    config.method.augment = "none"  # of images: "diffaugment" or "ada"
+    config.method.augment_policy = ("translation", "cutout")  # of "diffaugment"
+    config.method.ada_target = 0.6  # these two of "ada"
+    config.method.ada_speed = 500_000  # images in which p could go from 0 to 1
+    config.method.flip = False  # of images
     config.method.point_scale = 2.8  # about the standard deviation of the points
 
     config.optim = ConfigDict()
@@ -73,6 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training.keep_best_by = placeholder(str)  # a metric; lower is better
 
     config.sampler = ConfigDict()
+    config.sampler.truncation = placeholder(float)  # largest number in z; None: any
 
     config.eval = ConfigDict()
     config.eval.batch_size = 500

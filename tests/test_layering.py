@@ -17,7 +17,8 @@ LAYERS = {
     "bijectors": BASE,
     "models": BASE | {"nn"},
     "objectives": BASE | {"distributions"},
-    "diffusion": BASE | {"choices", "distributions", "experiment"},
+    "augment": BASE | {"choices"},
+    "diffusion": BASE | {"augment", "choices", "distributions", "experiment"},
     "data": BASE,
     "train": BASE | {"experiment"},
     "evaluation": BASE | {"experiment", "nn"},
@@ -43,6 +44,7 @@ FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},
     "models": {"optax", "ml_collections", "orbax"},
     "objectives": {"flax", "optax", "ml_collections"},
+    "augment": {"flax", "optax", "ml_collections"},
     "diffusion": {"flax", "optax", "ml_collections"},
     "commandline": {"jax", "flax"},
 }

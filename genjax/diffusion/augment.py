@@ -22,23 +22,20 @@ from its mirror image. (The paper filters with a wavelet instead: bilinear readi
 more, but only where the network is told that the image was moved.)
 """
 
-import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Bool, Float
 
+from genjax.augment import geometry
+from genjax.augment.geometry import einsum
 from genjax.typing import Array, Key
 
 NUM_PARAMETERS = 9
 SCALE_STD = 0.2  # of the logarithm to base 2, for scaling and anisotropy
 TRANSLATION_STD = 1.0 / 8.0  # of the side of the image
-
-# of coordinates: the short floats of GPUs would be wrong by a part of a pixel
-einsum = functools.partial(jnp.einsum, precision="highest")
 
 
 class Movement(NamedTuple):
@@ -129,12 +126,9 @@ def move(
 
     Where nothing moves the image is the same, bit for bit.
     """
-    x_flip, y_flip = (
-        flip[:, None, None, None] for flip in (movement.x_flip, movement.y_flip)
-    )
-    images = jnp.where(x_flip, images[:, :, ::-1], images)
-    images = jnp.where(y_flip, images[:, ::-1], images)
-    return jax.vmap(_read)(images, *_backwards(movement, images.shape[1:3]))
+    images = geometry.flip_x(images, movement.x_flip)
+    images = geometry.flip_y(images, movement.y_flip)
+    return geometry.affine(images, *_backwards(movement, images.shape[1:3]))
 
 
 def _backwards(
@@ -142,7 +136,8 @@ def _backwards(
 ) -> tuple[Float[Array, "b 2 2"], Float[Array, "b 2"]]:
     """(A, d): what is at x, y of the result was at A (x, y - d) in the image."""
     m, (height, width) = movement, size
-    turn_back, unturned = _turn(-m.rotation), _turn(m.stretch_direction)
+    turn_back = geometry.turn(-m.rotation)
+    unturned = geometry.turn(m.stretch_direction)
     shrink = jnp.exp2(-SCALE_STD * m.scaling)[:, None, None]
     squeeze = jnp.stack([-SCALE_STD * m.stretch, SCALE_STD * m.stretch], axis=-1)
     # in the direction's own axes: along it, and across
@@ -151,25 +146,3 @@ def _backwards(
     sides = jnp.array([width, height], jnp.float32)
     shift = TRANSLATION_STD * m.translation * sides[None, :]
     return shrink * einsum("bij,bjk->bik", turn_back, unstretch), shift
-
-
-def _turn(angle: Float[Array, " b"]) -> Float[Array, "b 2 2"]:
-    """Turns (x, y) by the angle, from x towards y: clockwise, as y goes down."""
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return jnp.stack([cos, -sin, sin, cos], axis=-1).reshape(-1, 2, 2)
-
-
-def _read(
-    image: Float[Array, "h w c"], linear: Float[Array, "2 2"], shift: Float[Array, "2"]
-) -> Float[Array, "h w c"]:
-    height, width = image.shape[:2]
-    middle = jnp.array([(width - 1) / 2, (height - 1) / 2])[:, None, None]
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    places = jnp.stack([columns, rows]) - middle - shift[:, None, None]
-    x, y = einsum("ij,jhw->ihw", linear, places) + middle
-
-    def channel(values: Array) -> Array:
-        # "mirror": d c b | a b c d | c b a
-        return map_coordinates(values, [y, x], order=1, mode="mirror")
-
-    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)

@@ -18,6 +18,7 @@ issue 12868). Here they are written with the axes in order, and are equal bit fo
 Other platforms recognise JAX's own form, so they get it.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -37,29 +38,50 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 def conv(
     x: Float[Array, "b h w ci"],
-    kernel: Float[Array, "kh kw ci co"],
+    kernel: Float[Array, "kh kw cg co"],
     *,
     strides: tuple[int, int] = (1, 1),
     padding: Padding = "SAME",
+    groups: int = 1,
 ) -> Float[Array, "b h2 w2 co"]:
     """(1), as jax.lax.conv_general_dilated. Reverse mode of any order; no jax.jvp.
 
     padding: "SAME", "VALID", or (low, high) for each dimension.
+    groups: so many convolutions side by side, each from its own ci channels of x, which
+        has groups * ci, to its own co / groups channels of y.
     """
     if isinstance(padding, str):
         sizes = (x.shape[1:3], kernel.shape[:2], strides)
         padding = jax.lax.padtype_to_pads(*sizes, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
-    return _conv(x, kernel, tuple(strides), pads)
+    strides = tuple(strides)
+    if groups == 1:
+        return _conv(x, kernel, strides, pads)
+
+    def side_by_side(x, kernel):  # XLA:CPU has no fast form of groups, even forwards
+        pairs = zip(*(jnp.split(a, groups, axis=-1) for a in (x, kernel)), strict=True)
+        return jnp.concatenate([_conv(*p, strides, pads) for p in pairs], axis=-1)
+
+    def default(x, kernel):
+        return _plain(x, kernel, strides, pads, groups)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=side_by_side, default=default)
 
 
-def _plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
+def _plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads, groups=1):
     return jax.lax.conv_general_dilated(
-        x, kernel, strides, pads, dimension_numbers=DIMENSIONS
+        x,
+        kernel,
+        strides,
+        pads,
+        dimension_numbers=DIMENSIONS,
+        feature_group_count=groups,
     )
 
 
-_conv = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
+    return _plain(x, kernel, strides, pads)
 
 
 def _forward(x, kernel, strides, pads):
@@ -128,11 +150,12 @@ class Conv(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: jnp.dtype | None = None
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w ci"]) -> Float[Array, "b h2 w2 co"]:
         """Parameters are float32; arithmetic is in dtype (None: that of x)."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         dtype = x.dtype if self.dtype is None else self.dtype
         y = conv(
@@ -140,6 +163,7 @@ class Conv(nn.Module):
             kernel.astype(dtype),
             strides=self.strides,
             padding=self.padding,
+            groups=self.groups,
         )
         if not self.use_bias:
             return y

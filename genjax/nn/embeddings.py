@@ -80,11 +80,7 @@ def embed_label(
         )
     field = "num_features" if num_features else "num_classes"
     wanted = num_features or num_classes
-    if (label is None) != (wanted == 0):
-        raise ValueError(
-            f"{field}={wanted} and {'no label' if label is None else 'a label'} "
-            "do not go together"
-        )
+    check_label(label, wanted, field)
     if label is None:
         return None
     if num_features:
@@ -103,6 +99,18 @@ def embed_label(
         num_classes + 1, width, dtype=dtype, embedding_init=class_init, name="label"
     )
     return table(label)
+
+
+def check_label(label: Label | None, wanted: int, field: str = "num_classes") -> None:
+    """Raises ValueError for a label where wanted = 0, and for none where it is not.
+
+    field: what `wanted` is called in the network.
+    """
+    if (label is None) != (wanted == 0):
+        raise ValueError(
+            f"{field}={wanted} and {'no label' if label is None else 'a label'} "
+            "do not go together"
+        )
 
 
 def embed_augmentation(

@@ -1,11 +1,17 @@
 """Normalisation layers."""
 
+from collections.abc import Callable
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from genjax.typing import Array
+
+# of the GANs that use batch norm, and PyTorch's defaults (there momentum is 0.1)
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 
 
 def num_groups(channels: int, *, max_groups: int = 32, min_size: int = 4) -> int:
@@ -74,3 +80,68 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (c,), jnp.float32)
         x = group_norm(x, scale, bias, groups=groups, epsilon=self.epsilon)
         return nn.silu(x) if self.silu else x
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalisation with a gain and a shift of its own for each class.
+
+    Dumoulin et al. 2017 (arXiv:1610.07629, eq. 5), there for styles; Miyato & Koyama
+    2018 (arXiv:1802.05637) for classes. num_classes = 0: the same for all, which is
+    flax.linen.BatchNorm. The statistics are those of the whole batch, on however many
+    devices it lies.
+    """
+
+    num_classes: int = 0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], label: Int[Array, " b"] | None, *, train: bool
+    ) -> Float[Array, "b h w c"]:
+        """train: by the statistics of this batch; else by the running ones."""
+        plain = self.num_classes == 0
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            use_scale=plain,
+            use_bias=plain,
+            name="norm",
+            **BATCH_NORM,
+        )(x)
+        if plain:
+            return x
+        ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
+        scale, bias = (
+            nn.Embed(self.num_classes, x.shape[-1], embedding_init=init, name=name)
+            for name, init in (("scale", ones), ("bias", zeros))
+        )
+        return x * scale(label)[:, None, None, :] + bias(label)[:, None, None, :]
+
+
+def spectral(
+    layer: nn.Module, *, train: bool, enabled: bool = True
+) -> Callable[[Array], Array]:
+    """The layer with its weights divided by their largest singular value.
+
+    Spectral normalisation (Miyato et al. 2018, arXiv:1802.05957, algorithm 1): one
+    power iteration a call, from the vector that "batch_stats" keeps where train. A
+    convolution's kernel counts as the matrix (height * width * in, out). For the body
+    of a compact module. Parameters stay where they are without it; enabled=False is
+    the layer itself.
+    """
+    if not enabled:
+        return layer
+    return partial(
+        nn.SpectralNorm(layer, name=f"{layer.name}_spectral"), update_stats=train
+    )
+
+
+def minibatch_std(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c1"]:
+    """One more channel: the standard deviation over the batch, a single number.
+
+    Of each feature at each place, then the mean of them all (Karras et al. 2018,
+    arXiv:1710.10196, section 3): it tells a discriminator that samples are alike. Over
+    the whole batch, as in the paper; the released code takes groups of 4.
+    """
+    # the gradient of a root ends at 0, where samples are equal
+    deviation = jnp.sqrt(jnp.var(x, axis=0) + 1e-8)
+    plane = jnp.broadcast_to(jnp.mean(deviation), (*x.shape[:-1], 1))
+    return jnp.concatenate([x, plane], axis=-1)

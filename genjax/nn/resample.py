@@ -43,6 +43,23 @@ def upsample(
     return _double(_double(x, 1, weights), 2, weights)
 
 
+def num_halvings(height: int, width: int, *, smallest: int = 7) -> int:
+    """How often an image is halved until no side is over `smallest`.
+
+    28 pixels go to 7; 8, 16, 32, 64 and 128 to 4. Raises ValueError where a side is odd
+    before that.
+    """
+    halvings, sides = 0, (height, width)
+    while max(sides) > smallest:
+        if any(side % 2 for side in sides):
+            raise ValueError(
+                f"{height}x{width} cannot be halved down to {smallest} or less: "
+                "pad or crop the images, say to 28, 32 or 64 pixels"
+            )
+        halvings, sides = halvings + 1, (sides[0] // 2, sides[1] // 2)
+    return halvings
+
+
 def _halve(x: Array, axis: int, weights: list[float]) -> Array:
     size = x.shape[axis]
     x = _pad(x, axis, len(weights) // 2 - 1)

@@ -158,3 +158,20 @@ def perturbed(key: Key, real: Examples, *, scale: float = 0.5) -> Examples:
     so of mean 1/2; here it has mean zero, as in the paper.
     """
     return real + scale * jnp.std(real) * jax.random.normal(key, real.shape)
+
+
+Penalty = Callable[[Critic, Examples, Examples, Key], Float[Array, " b"]]
+
+PENALTIES: dict[str, Penalty] = {
+    "wgan_gp": lambda critic, real, fake, key: one_centered(
+        critic, interpolates(key, real, fake)
+    ),
+    "dragan": lambda critic, real, fake, key: one_centered(
+        critic, perturbed(key, real)
+    ),
+    "r1": lambda critic, real, fake, key: zero_centered(critic, real),
+    "r1_r2": lambda critic, real, fake, key: (
+        zero_centered(critic, real) + zero_centered(critic, fake)
+    ),
+}
+"""Names that a config may use, of (critic, data, samples, key) -> values."""

@@ -118,7 +118,8 @@ def test_the_discriminator_goes_to_the_log_ratio(loss):
         optim__learning_rate=0.0,
         optim__d_learning_rate=1e-3,
     )
-    frozen = {"out": {"kernel": jnp.diag(jnp.array([0.7, 1.2])), "bias": jnp.ones(2)}}
+    affine = {"kernel": jnp.diag(jnp.array([0.7, 1.2])), "bias": jnp.ones(2)}
+    frozen = {"mlp": {"out": affine}}
     state = experiment.init(KEY)._replace(g_params=frozen, ema_params=frozen)
     state, _ = train(
         experiment,
@@ -156,7 +157,7 @@ def test_clipped_weights_stay_in_their_box():
     state, _ = one_step(method__loss="wasserstein", method__clip_weights=0.01)
     largest = [float(jnp.abs(w).max()) for w in jax.tree.leaves(state.d_params)]
     assert max(largest) == pytest.approx(0.01)
-    assert float(jnp.abs(state.g_params["out"]["kernel"]).max()) > 0.05
+    assert float(jnp.abs(state.g_params["mlp"]["out"]["kernel"]).max()) > 0.05
     as_it_is = {"w": jnp.array([5.0])}
     assert clipped(as_it_is, 0.0) is as_it_is
 
@@ -165,8 +166,8 @@ def test_packing_widens_the_discriminator_alone():
     alone, packed = (
         jax.eval_shape(build(method__packing=size).init, KEY) for size in (1, 4)
     )
-    assert alone.d_params["hidden0"]["kernel"].shape == (2, 64)
-    assert packed.d_params["hidden0"]["kernel"].shape == (8, 64)
+    assert alone.d_params["mlp"]["hidden0"]["kernel"].shape == (2, 64)
+    assert packed.d_params["mlp"]["hidden0"]["kernel"].shape == (8, 64)
     assert alone.g_params == packed.g_params
     rows = jnp.arange(12.0).reshape(6, 2)
     np.testing.assert_array_equal(pack(rows, 3)[1], [6, 7, 8, 9, 10, 11])

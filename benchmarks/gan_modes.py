@@ -77,7 +77,7 @@ def setting(method: str, *, data: str, steps: int | None, width: int | None) -> 
 
 
 def train(
-    experiment: Experiment, points: Array, config: Config, keys: Key
+    experiment: Experiment, data: dict[str, Array], config: Config, keys: Key
 ) -> tuple[Any, Array]:
     """(states, largest loss) after training.num_steps from each of the keys."""
     num_steps, batch_size = config.training.num_steps, config.training.batch_size
@@ -88,10 +88,11 @@ def train(
         def step(carry: tuple[Any, Array], i: Array) -> tuple[tuple[Any, Array], None]:
             state, worst = carry
             rows = jax.random.randint(
-                jax.random.fold_in(row_key, i), (batch_size,), 0, len(points)
+                jax.random.fold_in(row_key, i), (batch_size,), 0, len(data["image"])
             )
+            batch = {name: values[rows] for name, values in data.items()}
             state, metrics = experiment.train_step(
-                state, {"image": points[rows]}, jax.random.fold_in(step_key, i)
+                state, batch, jax.random.fold_in(step_key, i)
             )
             # NaN stays: the largest of a NaN and a number is NaN
             return (state, jnp.maximum(worst, jnp.abs(metrics["loss"]))), None
@@ -120,7 +121,7 @@ def measure(method: str, flags: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     states, worst = train(
         experiment,
-        jnp.asarray(dataset.train.arrays["image"]),
+        jax.tree.map(jnp.asarray, dict(dataset.train.arrays)),
         config,
         jax.random.split(train_key, flags.seeds),
     )

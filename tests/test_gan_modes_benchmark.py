@@ -4,7 +4,6 @@ import json
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from benchmarks import gan_modes as benchmark
@@ -21,29 +20,18 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize("method", benchmark.METHODS)
+@pytest.mark.parametrize("method", ["PacGAN4", "WGAN-GP"])  # the unusual batches
 def test_every_method_fits_its_batch(method):
     config = benchmark.setting(method, data="gaussians8", steps=None, width=None)
     spec = load("gaussians8", num_train=10, num_eval=10).spec
     experiment = make_experiment(config, spec)
-    batch = {"image": jnp.zeros((config.training.batch_size, 2))}
+    batch = {
+        "image": jnp.zeros((config.training.batch_size, 2)),
+        "label": jnp.zeros(config.training.batch_size, jnp.int32),
+    }
     state = jax.eval_shape(experiment.init, jax.random.key(0))
     after, _ = jax.eval_shape(experiment.train_step, state, batch, jax.random.key(0))
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
-
-
-def test_a_seed_trains_the_same_alone_and_beside_others():
-    config = benchmark.setting("GAN", data="gaussians8", steps=3, width=8)
-    data = load("gaussians8", num_train=100, num_eval=10)
-    experiment, points = make_experiment(config, data.spec), data.train.arrays["image"]
-    keys = jax.random.split(jax.random.key(0), 3)
-    together, _ = benchmark.train(experiment, jnp.asarray(points), config, keys)
-    alone, _ = benchmark.train(experiment, jnp.asarray(points), config, keys[1:2])
-    assert (np.asarray(together.step) == 3).all()
-    leaves = [jax.tree.leaves(state.g_params) for state in (together, alone)]
-    for of_all, of_one in zip(*leaves, strict=True):
-        np.testing.assert_allclose(of_all[1], of_one[0], rtol=1e-5, atol=1e-6)
-    assert not np.allclose(leaves[0][1][0], leaves[0][1][1])  # seeds differ
 
 
 def test_the_table_and_its_file(tmp_path, capsys):
@@ -54,5 +42,7 @@ def test_the_table_and_its_file(tmp_path, capsys):
     results = json.loads(out.read_text())
     of_exact = results["exact samples"]["scores"]
     assert of_exact["modes"] == [8.0, 8.0] and min(of_exact["high_quality"]) > 0.97
-    assert all(len(values) == 2 for values in results["GAN"]["scores"].values())
+    drawn = results["GAN"]["scores"]
+    assert all(len(values) == 2 for values in drawn.values())
+    assert drawn["mode_kl"][0] != drawn["mode_kl"][1]  # the seeds differ
     assert results["GAN"]["config"]["training"]["num_steps"] == 3

@@ -305,13 +305,14 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- what the model can do --------------------------------------------------------
 
-    def decode(
-        state: State, code: Array, key: Key, label: Array | None = None
-    ) -> Array:
-        """The averaged generator's samples of the noise `code`."""
-        del key
-        out, _ = generate(state.ema_params, state.ema_stats, code, label, train=False)
+    def draw(state: State, z: Array, label: Array | None) -> Array:
+        """The averaged generator's samples of the noise."""
+        out, _ = generate(state.ema_params, state.ema_stats, z, label, train=False)
         return to_data(out)
+
+    def decode(state: State, code: Array, key: Key) -> Array:
+        del key
+        return draw(state, code, None)
 
     def prior(key: Key, num: int) -> Array:
         return draw_noise(key, num, latent_dim, config.sampler.truncation)
@@ -322,7 +323,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         z_key, label_key = jax.random.split(key)
         if num_classes and label is None:
             label = jax.random.randint(label_key, (num,), 0, num_classes)
-        return decode(state, prior(z_key, num), key, label)
+        return draw(state, prior(z_key, num), label)
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         """Logits of the test data, and of as many samples with their labels.
@@ -343,6 +344,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         init=init,
         train_step=train_step,
         sample=sample,
+        decode=None if num_classes else decode,
+        prior=None if num_classes else prior,
         evaluate=None if sees_several else evaluate,
         raw_weights=lambda state: state._replace(
             ema_params=state.g_params, ema_stats=state.g_stats

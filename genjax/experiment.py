@@ -88,6 +88,10 @@ class Experiment(Generic[StateT]):
     decode: Callable[[StateT, Array, Key], Array] | None = None
     """(state, code, key) -> (B, *shape), like batch["image"]."""
 
+    prior: Callable[[Key, int], Array] | None = None
+    """(key, num) -> (num, D): codes as `sample` draws them, of a model without encode.
+    """
+
     evaluate: Callable[[StateT, Batch, Key], Mapping[str, Array]] | None = None
     """(state, batch, key) -> named per-example values (B,), never means."""
 

@@ -52,6 +52,7 @@ PICTURE_STREAM, EVALUATION_STREAM = 2, 3
 
 MAX_IN_GRID, MAX_IN_PICTURE = 64, 400  # images, during training and on request
 MAX_POINTS = 10_000
+MAX_COLUMNS = 20
 
 
 def run(
@@ -342,5 +343,11 @@ def sample(
         np.savez(content, arr_0=samples)
         metrics.write_atomically(out / "samples.npz", content.getvalue())
         shown = samples[:MAX_IN_PICTURE] if spec.dtype == "uint8" else samples
-        grids.save_png(out / "samples.png", grids.picture(shown, spec))
+        picture = grids.picture(shown, spec, columns=class_columns(options.labels))
+        grids.save_png(out / "samples.png", picture)
         print(f"step {step}: {len(samples)} samples in {out}", file=sys.stderr)
+
+
+def class_columns(labels: tuple[int, ...] | None) -> int | None:
+    """A column for each of a few labels; None: as many as make a square."""
+    return len(labels) if labels and 1 < len(labels) <= MAX_COLUMNS else None

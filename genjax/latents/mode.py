@@ -1,6 +1,7 @@
 """--mode=latents: what a trained model's code looks like, in pictures and numbers.
 
-For every experiment with `encode` and `decode` on images. Pictures go to
+For every experiment with `encode` and `decode` on images; of one with `decode` and
+`prior` alone, walks between draws of its prior (`genjax.latents.prior`). Pictures go to
 <workdir>/latents/<step>_<name>.png, numbers to <workdir>/evaluation/<step>_latents.json
 as {"step", "protocol", "metrics"}; the protocol says how each was taken.
 
@@ -34,8 +35,9 @@ from genjax.experiment import MakeExperiment
 from genjax.latents.beside import load_beside
 from genjax.latents.numbers import SCORERS
 from genjax.latents.pictures import PAINTERS, Pictures, scatter_codes
-from genjax.latents.view import View, check_has_code, check_images, check_stop, look
-from genjax.run_setup import load_trained, num_test
+from genjax.latents.prior import look_at_prior
+from genjax.latents.view import check_has_code, check_images, check_stop, look
+from genjax.run_setup import Setup, load_trained, num_test
 from genjax.train import distributed, grids, metrics
 from genjax.train.stop import StopRequest
 from genjax.typing import UserError
@@ -56,6 +58,12 @@ def latents(
     """
     setup, state, step = load_trained(options, make_experiment, stop)
     check_images(setup)
+    if setup.experiment.encode is None and setup.experiment.prior is not None:
+        check_has_code(setup, "decode")
+        pictures, protocol = look_at_prior(setup, state)
+        if distributed.is_first():
+            write(setup, step, pictures, protocol, {})
+        return
     check_has_code(setup, "encode", "decode")
     check_pairs(options.pairs or (), num_test(setup))
     beside = load_beside(setup, find_experiment, stop)
@@ -77,20 +85,26 @@ def latents(
             results |= score(view)
             bar.update()
     if first:
-        write(view, step, pictures, results)
+        write(setup, step, pictures, view.protocol, results)
 
 
-def write(view: View, step: int, pictures: Pictures, results: dict[str, Any]) -> None:
+def write(
+    setup: Setup,
+    step: int,
+    pictures: Pictures,
+    protocol: dict[str, Any],
+    results: dict[str, Any],
+) -> None:
     """The files of the first process, and the numbers on the standard output."""
-    setup, options = view.setup, view.setup.options
+    options = setup.options
     suffix = "_raw" if options.weights == "raw" else ""
     suffix += f"_seed{options.seed}" if options.seed else ""
     for name, picture in pictures.items():
         path = setup.workdir / "latents" / f"{step}_{name}{suffix}.png"
         grids.save_png(path, picture)
     bad = [name for name, value in results.items() if not math.isfinite(value)]
-    view.protocol["not_finite"] = bad
-    result = {"protocol": view.protocol, "metrics": results}
+    protocol["not_finite"] = bad
+    result = {"protocol": protocol, "metrics": results}
     path = metrics.write_evaluation(
         setup.workdir, step, result, suffix=f"_latents{suffix}"
     )

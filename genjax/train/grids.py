@@ -40,7 +40,11 @@ Picture = UInt8[np.ndarray, "rows columns 3"]
 
 
 def picture(
-    samples: np.ndarray, spec: DataSpec, *, bounds: Bounds | None = None
+    samples: np.ndarray,
+    spec: DataSpec,
+    *,
+    bounds: Bounds | None = None,
+    columns: int | None = None,
 ) -> Picture:
     """`image_grid` of images or `point_picture` of points, as spec.dtype says.
 

@@ -78,7 +78,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     def generate(g_params: Params, key: Key, num: int) -> Array:
         """Samples (num, dim) of new noise."""
-        z = jax.random.normal(key, (num, latent_dim))
+        return make(g_params, jax.random.normal(key, (num, latent_dim)))
+
+    def make(g_params: Params, z: Array) -> Array:
+        """The samples (num, dim) that the noise z becomes."""
         out = generator.apply({"params": g_params}, z)
         assert isinstance(out, jax.Array)
         return out
@@ -204,11 +207,17 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             ),
         }
 
+    def discriminate_data(state: State, data: Array) -> Array:
+        return discriminate(state.d_params, to_model(data))
+
     return Experiment(
         init=init,
         train_step=train_step,
         sample=sample,
-        evaluate=evaluate if packing == 1 else None,  # a pack has no logit for each
+        decode=lambda state, z, key: to_data(make(state.ema_params, z)),
+        # a pack has no logit for each
+        evaluate=evaluate if packing == 1 else None,
+        discriminate=discriminate_data if packing == 1 else None,
         raw_weights=lambda state: state._replace(ema_params=state.g_params),
     )
 

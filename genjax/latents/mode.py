@@ -29,14 +29,23 @@ from typing import Any
 
 from tqdm import tqdm
 
+from genjax.beside import load_beside
 from genjax.commandline import Options
 from genjax.experiment import MakeExperiment
-from genjax.latents.beside import load_beside
 from genjax.latents.numbers import SCORERS
-from genjax.latents.pictures import PAINTERS, Pictures, scatter_codes
-from genjax.latents.view import View, check_has_code, check_images, check_stop, look
-from genjax.run_setup import load_trained, num_test
+from genjax.latents.pictures import PAINTERS, Pictures, code_panel, scatter_codes
+from genjax.latents.view import (
+    View,
+    check_has_code,
+    check_images,
+    check_stop,
+    encode_splits,
+    look,
+    make_coder,
+)
+from genjax.run_setup import Setup, load_trained, num_test
 from genjax.train import distributed, grids, metrics
+from genjax.train.scatter import Panel
 from genjax.train.stop import StopRequest
 from genjax.typing import UserError
 
@@ -58,7 +67,7 @@ def latents(
     check_images(setup)
     check_has_code(setup, "encode", "decode")
     check_pairs(options.pairs or (), num_test(setup))
-    beside = load_beside(setup, find_experiment, stop)
+    beside = codes_beside(setup, find_experiment, stop)
     view = look(setup, state)
     first = distributed.is_first()
     pictures: Pictures = {}
@@ -78,6 +87,23 @@ def latents(
             bar.update()
     if first:
         write(view, step, pictures, results)
+
+
+def codes_beside(
+    setup: Setup,
+    find_experiment: Callable[[str], MakeExperiment],
+    stop: StopRequest,
+) -> Panel | None:
+    """The test codes of the run in --beside, None without the flag.
+
+    Raises UserError as `load_beside` does, and if that model has no code.
+    """
+    loaded = load_beside(setup, find_experiment, stop)
+    if loaded is None:
+        return None
+    other, state, _ = loaded
+    check_has_code(other, "encode")
+    return code_panel(other, *encode_splits(other, make_coder(other, state)))
 
 
 def write(view: View, step: int, pictures: Pictures, results: dict[str, Any]) -> None:

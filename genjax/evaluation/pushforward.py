@@ -63,7 +63,7 @@ def wasserstein1(p_cdf: Edges, q_cdf: Edges, edges: Edges) -> float:
 
 
 def optimal_discriminator(p: Values, q: Values) -> Values:
-    """p / (p + q) of masses or densities; 1/2 where both are 0.
+    """The best D, p / (p + q) of masses or densities; 1/2 where both are 0.
 
     Goodfellow et al. 2014 (arXiv:1406.2661), proposition 1.
     """

@@ -60,12 +60,15 @@ class Frame:
 
     @property
     def optimum(self) -> Float[np.ndarray, " m"]:
-        """p / (p + q) of each bin."""
+        """The best D, p / (p + q), of each bin."""
         return pushforward.optimal_discriminator(self.line.p, self.q)
 
     def numbers(self) -> dict[str, float]:
-        """jsd in nats, wasserstein1, discriminator_gap, and outside, the mass of q
-        that lies beyond the edges."""
+        """What `genjax.implicit.mode` writes of a frame.
+
+        jsd in nats, discriminator_gap, wasserstein1 in the unit of x, and outside, the
+        mass of q beyond the edges.
+        """
         line = self.line
         p, q = (pushforward.masses(cdf) for cdf in (line.p_cdf, self.q_cdf))
         return {

@@ -108,3 +108,8 @@ def test_a_png_holds_the_pixels(tmp_path):
     with Image.open(tmp_path / "samples" / "10.png") as image:
         np.testing.assert_array_equal(np.asarray(image), pixels)
     assert len(list((tmp_path / "samples").iterdir())) == 1
+
+
+def test_an_interval_is_round_the_points_of_the_line():
+    points = np.array([[1.0], [np.inf], [5.0]], np.float32)
+    assert grids.interval_of(points, margin=0.25) == (0.0, 6.0)

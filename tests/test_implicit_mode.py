@@ -95,7 +95,7 @@ def test_a_generator_that_walks_to_the_data(exact):
         assert frame["discriminator_gap"] < 2e-3
         assert 0 <= frame["outside"] < 1e-3
     last = found["frames"][-1]
-    assert last["jsd"] < 1e-6 and last["discriminator_gap"] < 1e-6
+    assert last["jsd"] < 1e-6 and last["discriminator_gap"] < 1e-5
     assert last["wasserstein1"] < 1e-3
 
 
@@ -137,40 +137,37 @@ def test_curves_show_what_all_runs_have():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A tiny run and its twin with the other loss."""
-    folder = tmp_path_factory.mktemp("gan")
-    run(folder / "own", "train")
-    minimax = load(method__loss="minimax")
-    run(folder / "other", "train", config=minimax)
-    return folder
+    workdir = tmp_path_factory.mktemp("gan")
+    run(workdir, "train")
+    return workdir
 
 
-def test_the_numbers_are_those_of_samples(trained):
-    """Of 20,000 samples: their distance to the data by scipy. And two curves."""
-    run(trained / "own", "implicit", beside=trained / "other")
-    found = report(trained / "own", 400)
-    assert [f["step"] for f in found["frames"]] == [0, 100, 200, 300, 400]
-    assert [f["step"] for f in found["beside"]] == [0, 100, 200, 300, 400]
-    # the same seed: nothing differs before the first step
-    assert found["beside"][0]["wasserstein1"] == pytest.approx(
-        found["frames"][0]["wasserstein1"], abs=0.02
-    )
-    with Image.open(trained / "own/implicit/400_curves.png") as picture:
-        assert np.asarray(picture.convert("RGB")).std() > 5
-    run(trained / "own", "sample", num_samples=20_000, weights="raw")
-    x = np.load(trained / "own/generated/samples.npz")["arr_0"][:, 0]
-    exact = P.ppf((np.arange(20_000) + 0.5) / 20_000)
-    distance = stats.wasserstein_distance(x, exact)
+def test_the_numbers_are_those_of_samples(trained, exact):
+    """Of 20,000 samples: their distance to the data by scipy. With another run."""
+    options = Options(config=load(), workdir=trained, mode="implicit", beside=exact)
+    modes.run(options, gan.make_experiment, lambda name: make_exact)
+    found = report(trained, 400)
+    assert [frame["step"] for frame in found["frames"]] == [0, 100, 200, 300, 400]
+    for ours, theirs in zip(found["beside"], report(exact, 4)["frames"], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+    run(trained, "sample", num_samples=20_000, weights="raw")
+    x = np.load(trained / "generated/samples.npz")["arr_0"][:, 0]
+    quantiles = P.ppf((np.arange(20_000) + 0.5) / 20_000)
+    distance = stats.wasserstein_distance(x, quantiles)
     assert found["metrics"]["wasserstein1"] == pytest.approx(distance, abs=0.03)
     assert found["metrics"]["wasserstein1"] < found["frames"][0]["wasserstein1"]
-    run(trained / "own", "implicit", weights="ema")
-    averaged = report(trained / "own", 400, "_ema")
+
+
+def test_the_averaged_generator_is_another(trained):
+    run(trained, "implicit", weights="ema", step=100)
+    averaged = report(trained, 100, "_ema")
     assert averaged["protocol"]["weights"] == "ema" and "beside" not in averaged
-    assert averaged["metrics"] != found["metrics"]
+    run(trained, "implicit", step=100)
+    assert averaged["metrics"] != report(trained, 100)["metrics"]
 
 
 def test_points_of_the_line_are_drawn_as_histograms(trained):
-    for path in ("own/samples/400.png", "own/generated/samples.png"):
+    for path in ("samples/400.png", "generated/samples.png"):
         with Image.open(trained / path) as picture:
             pixels = np.asarray(picture.convert("RGB")).astype(int)
         green = (pixels[..., 1] > pixels[..., 0] + 60).sum()
@@ -178,7 +175,7 @@ def test_points_of_the_line_are_drawn_as_histograms(trained):
 
 
 def test_evaluation_knows_points_of_the_line(trained):
-    found = json.loads((trained / "own/evaluation/400.json").read_text())["metrics"]
+    found = json.loads((trained / "evaluation/400.json").read_text())["metrics"]
     assert {"frechet_points", "energy_distance", "wasserstein2"} <= found.keys()
     assert found["modes"] == 1.0 or found["high_quality"] == 0.0
     assert all(np.isfinite(list(found.values())))
@@ -188,11 +185,11 @@ def test_the_discriminator_alone_goes_to_its_optimum():
     """Against a generator that stands still: x = 0.8 z + 2 beside N(3, 0.5^2)."""
     config = load(
         model__g_widths=(),
-        model__d_widths=(32,),
+        model__d_widths=(32, 32),
         method__critic_steps=1,
         optim__learning_rate=0.0,
         optim__d_learning_rate=5e-3,
-        optim__decay_steps=800,
+        optim__decay_steps=600,
     )
     dataset = datasets.load("gaussian1d", num_train=20_000, num_eval=100)
     experiment = gan.make_experiment(config, dataset.spec)
@@ -216,12 +213,12 @@ def test_the_discriminator_alone_goes_to_its_optimum():
         return Frame(0, line, 0.8 * z + 2.0, d).numbers()["discriminator_gap"]
 
     train = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys)[0])
-    keys, gaps = jax.random.split(jax.random.key(1), 800).reshape(4, 200), [gap(state)]
+    keys, gaps = jax.random.split(jax.random.key(1), 600).reshape(3, 200), [gap(state)]
     for part in keys:
         state = train(state, part)
         gaps.append(gap(state))
     print(f"mean |D - p/(p + q)|: {[round(g, 4) for g in gaps]}")
-    assert gaps[-1] < 0.02 < 0.1 < gaps[0]
+    assert gaps[-1] < 0.03 < 0.2 < gaps[0]
     jax.tree.map(np.testing.assert_array_equal, state.g_params, frozen)
 
 

@@ -10,7 +10,7 @@ from genjax.implicit.frames import Frame
 from genjax.train.figures import new_figure, picture_of
 from genjax.train.grids import Picture
 
-LINES = 40  # from z to x, each with the same share of the mass
+LINES = 24  # from z to x, each with the same share of the mass
 SHOWN = 0.02  # of the densities' highest: less is left out at both ends
 HEADROOM = 1.6  # over the highest data density, for a q that is narrower
 
@@ -37,12 +37,13 @@ def draw(frame: Frame, shown: tuple[float, float]) -> Picture:
 
     Goodfellow et al. 2014 (arXiv:1406.2661), figure 1.
     """
-    figure = new_figure(5.0, 3.9)
+    figure = new_figure(4.4, 3.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     line, top = frame.line, HEADROOM * frame.line.p.max()
     above.plot(line.middles, line.p, color="black", label="data p")
     above.plot(line.middles, frame.q, color="C2", label="generator q")
     above.set(xlim=shown, ylim=(0, top), ylabel="density", title=f"step {frame.step}")
+    above.tick_params(axis="x", labelbottom=True)
     chance = above.twinx()
     chance.plot(line.middles, frame.d, color="C0", label="D")
     chance.plot(

@@ -340,6 +340,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
             for name, examples in {"test_logit": x, "sample_logit": fake}.items()
         }
 
+    def discriminate_data(state: State, data: Array) -> Array:
+        x = to_model(data)
+        return discriminate(state.d_params, state.d_stats, x, None, train=False)[0]
+
     return Experiment(
         init=init,
         train_step=train_step,
@@ -347,6 +351,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         decode=None if num_classes else decode,
         prior=None if num_classes else prior,
         evaluate=None if sees_several else evaluate,
+        discriminate=None if sees_several or num_classes else discriminate_data,
         raw_weights=lambda state: state._replace(
             ema_params=state.g_params, ema_stats=state.g_stats
         ),

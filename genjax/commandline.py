@@ -26,6 +26,7 @@ MODES = (
     "classify",
     "solvers",
     "trajectories",
+    "implicit",
 )
 SECTIONS = ("data", "model", "optim", "training", "sampler", "eval", "mesh")
 
@@ -87,7 +88,9 @@ PAIRS = flags.DEFINE_string(
     "two classes each",
 )
 BESIDE = flags.DEFINE_string(
-    "beside", None, "latents: run folder of another model, to show its codes as well"
+    "beside",
+    None,
+    "latents, implicit: run folder of another model, to show its codes, its curves",
 )
 SOLVERS = flags.DEFINE_list(
     "solvers", None, "solvers: which to compare, like ddim,heun; default all"

@@ -86,7 +86,11 @@ class Experiment(Generic[StateT]):
     """(state, batch, key) -> (B, D) codes."""
 
     decode: Callable[[StateT, Array, Key], Array] | None = None
-    """(state, code, key) -> (B, *shape), like batch["image"]."""
+    """(state, code, key) -> (B, *shape), like batch["image"]. A model that has no
+    encode makes its samples of codes that are N(0, I)."""
+
+    discriminate: Callable[[StateT, Array], Array] | None = None
+    """(state, examples like batch["image"]) -> (B,) logits, high for data."""
 
     prior: Callable[[Key, int], Array] | None = None
     """(key, num) -> (num, D): codes as `sample` draws them, of a model without encode.

@@ -27,11 +27,13 @@ from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
 from genjax.experiment import MakeExperiment
+from genjax.implicit.mode import implicit
 from genjax.latents.mode import latents
 from genjax.run_setup import (
     Setup,
     check_labels,
     examples_of,
+    initial_state,
     load_trained,
     open_checkpoints,
     prepare,
@@ -41,11 +43,12 @@ from genjax.run_setup import (
 from genjax.solvers.mode import compare_solvers
 from genjax.train import compile, distributed, grids, loop, metrics, summary
 from genjax.train import workdir as folder
+from genjax.train.histograms import histogram_picture
 from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
 from genjax.trajectories.mode import trajectories
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
 PICTURE_STREAM, EVALUATION_STREAM = 2, 3
@@ -77,6 +80,7 @@ def run(
             "classify": classify,
             "solvers": compare_solvers,
             "trajectories": trajectories,
+            "implicit": functools.partial(implicit, find_experiment=find_experiment),
         }
         modes[options.mode](options, make_experiment, stop)
 
@@ -143,15 +147,6 @@ def make_feed(setup: Setup) -> TrainFeed:
         batch_size=setup.config.training.batch_size,
         sharding=batch_sharding(setup.compiled.mesh),
     )
-
-
-def initial_state(setup: Setup) -> Any:
-    """The state before step 0, with the pretrained parts that the experiment names."""
-    state = setup.compiled.init(setup.config.seed)
-    if setup.experiment.warm_start is not None:
-        state = setup.experiment.warm_start(state)
-        state = compile.place(state, setup.compiled.abstract_state)
-    return state
 
 
 @contextlib.contextmanager
@@ -223,12 +218,10 @@ def make_painter(setup: Setup) -> Callable[[Any], dict[str, np.ndarray]]:
     )
 
     def show(examples: np.ndarray) -> np.ndarray:
-        if spec.dtype == "uint8":
-            return grids.image_grid(examples[:MAX_IN_GRID], spec.num_levels)
-        return grids.point_picture(examples, bounds)
+        shown = examples[:MAX_IN_GRID] if spec.dtype == "uint8" else examples
+        return draw_examples(shown, spec, frame=held_out)
 
     held_out = next(iter(examples_of(setup.dataset.eval)))
-    bounds = grids.bounds_of(held_out) if spec.dtype == "float32" else (0, 0, 0, 0)
 
     def paint(state: Any) -> dict[str, np.ndarray]:
         named = {}
@@ -245,6 +238,26 @@ def make_painter(setup: Setup) -> Callable[[Any], dict[str, np.ndarray]]:
         return {name: show(examples) for name, examples in named.items()}
 
     return paint
+
+
+def draw_examples(
+    examples: np.ndarray,
+    spec: DataSpec,
+    *,
+    frame: np.ndarray,
+    columns: int | None = None,
+) -> grids.Picture:
+    """A grid of images, points in the plane, or a histogram of points of the line.
+
+    frame: points that decide which part of the plane or the line is shown.
+    columns: of the grid; None: as many as make a square.
+    """
+    if spec.dtype == "uint8":
+        return grids.image_grid(examples, spec.num_levels, columns=columns)
+    if spec.shape != (1,):
+        return grids.point_picture(examples, grids.bounds_of(frame))
+    cdf = toy.density(spec.name).cdf if spec.name in toy.NAMES else None
+    return histogram_picture(examples, grids.interval_of(frame), cdf=cdf)
 
 
 # --mode=evaluate
@@ -343,7 +356,8 @@ def sample(
         np.savez(content, arr_0=samples)
         metrics.write_atomically(out / "samples.npz", content.getvalue())
         shown = samples[:MAX_IN_PICTURE] if spec.dtype == "uint8" else samples
-        picture = grids.picture(shown, spec, columns=class_columns(options.labels))
+        columns = class_columns(options.labels)
+        picture = draw_examples(shown, spec, frame=shown, columns=columns)
         grids.save_png(out / "samples.png", picture)
         print(f"step {step}: {len(samples)} samples in {out}", file=sys.stderr)
 

@@ -134,6 +134,15 @@ def restore(
     return restored.state, restored.step
 
 
+def initial_state(setup: Setup) -> Any:
+    """The state before step 0, with the pretrained parts that the experiment names."""
+    state = setup.compiled.init(setup.config.seed)
+    if setup.experiment.warm_start is not None:
+        state = setup.experiment.warm_start(state)
+        state = compile.place(state, setup.compiled.abstract_state)
+    return state
+
+
 def check_labels(labels: tuple[int, ...] | None, spec: DataSpec) -> None:
     """Raises UserError for a class that the data set does not have."""
     wrong = [label for label in labels or () if label >= spec.num_classes]

@@ -26,8 +26,13 @@ LAYERS = {
     "commandline": BASE | {"choices"},
     # where they all meet
     "run_setup": BASE | {"commandline", "experiment", "data", "train"},
+    "beside": BASE | {"commandline", "experiment", "train", "run_setup"},
     "latents": BASE
-    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
+    | {"beside", "commandline", "experiment", "data", "train", "evaluation"}
+    | {"run_setup"},
+    "implicit": BASE
+    | {"beside", "commandline", "experiment", "data", "train", "evaluation"}
+    | {"run_setup"},
     "classify": BASE
     | {"commandline", "experiment", "train", "evaluation", "run_setup"},
     "solvers": BASE
@@ -37,7 +42,7 @@ LAYERS = {
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "modes": BASE
     | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "latents", "classify", "solvers", "trajectories"},
+    | {"run_setup", "latents", "classify", "solvers", "trajectories", "implicit"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

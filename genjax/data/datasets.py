@@ -42,7 +42,7 @@ def load(
     """The data set called `name`. None leaves an option at the data set's default.
 
     - "digits" (`digits`): eval_split.
-    - a 2-D density of `genjax.data.toy` (`toy_points`): num_train, num_eval, seed.
+    - a density of `genjax.data.toy` (`toy_points`): num_train, num_eval, seed.
     - "stacked_mnist" (`stacked_mnist`): dir, num_train, num_eval, seed.
     - "folder", your own pictures (`folder`): dir, image_size, color, eval_fraction,
       in_memory.
@@ -140,7 +140,7 @@ def digits(name: str = "digits", *, eval_split: str = "test") -> Dataset:
 def toy_points(
     name: str, *, num_train: int = 50_000, num_eval: int = 10_000, seed: int = 0
 ) -> Dataset:
-    """A fixed set of points of a 2-D density, float32; the label is the mode.
+    """A fixed set of points of a toy density, float32; the label is the mode.
 
     The density itself, with log_prob and score, is `genjax.data.toy.density(name)`.
     """
@@ -150,14 +150,15 @@ def toy_points(
             "set data.num_train and data.num_eval"
         )
     train, held_out = toy.fixed_samples(name, seed, num_train, num_eval)
+    p = toy.density(name)
     spec = DataSpec(
         name=name,
-        shape=(2,),
+        shape=(p.dim,),
         dtype="float32",
         num_levels=0,
         num_train=num_train,
         num_eval=num_eval,
-        num_classes=toy.density(name).num_modes,
+        num_classes=p.num_modes,
     )
     return Dataset(
         spec=spec,

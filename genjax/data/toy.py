@@ -1,4 +1,4 @@
-"""Two-dimensional densities that are known exactly: log-probability, score, samples.
+"""Densities of the plane and the line, known exactly: log-probability, score, samples.
 
 All but the checkerboard are mixtures of K equally likely Gaussians with one width,
 
@@ -17,30 +17,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import ndtr
 
 from genjax.typing import Array, Key
 
-Points = Float[Array, "n 2"]
+Points = Float[Array, "n d"]
 Values = Float[Array, " n"]
 Modes = Int[Array, " n"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Density:
-    """A normalised density p on the plane.
+    """A normalised density p on the plane, or on the line.
 
+    dim: 2 or 1, the numbers a point has.
     log_prob: log p(x), in nats; -inf where p vanishes.
     sample_with_mode: (key, num) -> points and the mode, 0 ... num_modes - 1, of each.
     num_modes: separate pieces: Gaussians of the ring and the grid, arcs, squares.
     centers, sigma: of the Gaussians in (1), for `gaussians8` and `gaussians25`, where
-        they are the modes; otherwise None.
+        they are the modes, and for those of the line; otherwise None.
+    cdf: P(X <= x) of each x, in float64, on the line; None on the plane.
     """
 
     log_prob: Callable[[Points], Values]
     sample_with_mode: Callable[[Key, int], tuple[Points, Modes]]
     num_modes: int
-    centers: Float[np.ndarray, "k 2"] | None = None
+    dim: int = 2
+    centers: Float[np.ndarray, "k d"] | None = None
     sigma: float | None = None
+    cdf: Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]] | None = None
 
     def score(self, x: Points) -> Points:
         """The gradient of log p; zero for the checkerboard, inside its squares and out.
@@ -62,7 +67,7 @@ def density(name: str) -> Density:
 
 def fixed_samples(
     name: str, seed: int, num_train: int, num_eval: int
-) -> list[tuple[Float[np.ndarray, "n 2"], Int[np.ndarray, " n"]]]:
+) -> list[tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]]:
     """Training and held-out points of a density, with their modes, drawn once."""
     p = density(name)
     train_key, eval_key = jax.random.split(jax.random.key(seed))
@@ -74,12 +79,15 @@ def fixed_samples(
 
 
 def gaussian_mixture(
-    centers: Float[np.ndarray, "k 2"],
+    centers: Float[np.ndarray, "k d"],
     sigma: float,
     modes: Int[np.ndarray, " k"] | None = None,
 ) -> Density:
     """Equation (1). modes: the mode each Gaussian belongs to; None: its own."""
-    log_normalizer = math.log(2 * math.pi * sigma**2 * len(centers))
+    dim = centers.shape[1]
+    log_normalizer = 0.5 * dim * math.log(2 * math.pi * sigma**2) + math.log(
+        len(centers)
+    )
 
     def log_prob(x: Points) -> Values:
         square = jnp.sum((x[:, None, :] - centers[None]) ** 2, axis=-1)  # (n, k)
@@ -88,17 +96,23 @@ def gaussian_mixture(
     def sample_with_mode(key: Key, num: int) -> tuple[Points, Modes]:
         component_key, eps_key = jax.random.split(key)
         component = jax.random.randint(component_key, (num,), 0, len(centers))
-        eps = jax.random.normal(eps_key, (num, 2))
+        eps = jax.random.normal(eps_key, (num, dim))
         x = jnp.asarray(centers, jnp.float32)[component] + sigma * eps
         mode = component if modes is None else jnp.asarray(modes)[component]
         return x, mode
+
+    def cdf(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        away = x.astype(np.float64)[:, None] - centers[None, :, 0]
+        return ndtr(away / sigma).mean(axis=1)
 
     return Density(
         log_prob=log_prob,
         sample_with_mode=sample_with_mode,
         num_modes=len(centers) if modes is None else int(modes.max()) + 1,
+        dim=dim,
         centers=centers if modes is None else None,
         sigma=sigma if modes is None else None,
+        cdf=cdf if dim == 1 else None,
     )
 
 
@@ -197,6 +211,16 @@ def checkerboard() -> Density:
     return Density(log_prob=log_prob, sample_with_mode=sample_with_mode, num_modes=8)
 
 
+def gaussian1d() -> Density:
+    """N(3, 0.5^2) on the line: six sigma from the origin, where generators begin."""
+    return gaussian_mixture(np.array([[3.0]], np.float32), 0.5)
+
+
+def mixture1d() -> Density:
+    """Two Gaussians on the line, at -2 and 2, sigma 0.5."""
+    return gaussian_mixture(np.array([[-2.0], [2.0]], np.float32), 0.5)
+
+
 _DENSITIES = {
     "gaussians8": gaussians8,
     "gaussians25": gaussians25,
@@ -204,6 +228,8 @@ _DENSITIES = {
     "spirals": spirals,
     "pinwheel": pinwheel,
     "checkerboard": checkerboard,
+    "gaussian1d": gaussian1d,
+    "mixture1d": mixture1d,
 }
 
 NAMES = tuple(_DENSITIES)

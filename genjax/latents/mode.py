@@ -30,15 +30,23 @@ from typing import Any
 
 from tqdm import tqdm
 
+from genjax.beside import load_beside
 from genjax.commandline import Options
 from genjax.experiment import MakeExperiment
-from genjax.latents.beside import load_beside
 from genjax.latents.numbers import SCORERS
-from genjax.latents.pictures import PAINTERS, Pictures, scatter_codes
+from genjax.latents.pictures import PAINTERS, Pictures, code_panel, scatter_codes
 from genjax.latents.prior import look_at_prior
-from genjax.latents.view import check_has_code, check_images, check_stop, look
+from genjax.latents.view import (
+    check_has_code,
+    check_images,
+    check_stop,
+    encode_splits,
+    look,
+    make_coder,
+)
 from genjax.run_setup import Setup, load_trained, num_test
 from genjax.train import distributed, grids, metrics
+from genjax.train.scatter import Panel
 from genjax.train.stop import StopRequest
 from genjax.typing import UserError
 
@@ -66,7 +74,7 @@ def latents(
         return
     check_has_code(setup, "encode", "decode")
     check_pairs(options.pairs or (), num_test(setup))
-    beside = load_beside(setup, find_experiment, stop)
+    beside = codes_beside(setup, find_experiment, stop)
     view = look(setup, state)
     first = distributed.is_first()
     pictures: Pictures = {}
@@ -86,6 +94,23 @@ def latents(
             bar.update()
     if first:
         write(setup, step, pictures, view.protocol, results)
+
+
+def codes_beside(
+    setup: Setup,
+    find_experiment: Callable[[str], MakeExperiment],
+    stop: StopRequest,
+) -> Panel | None:
+    """The test codes of the run in --beside, None without the flag.
+
+    Raises UserError as `load_beside` does, and if that model has no code.
+    """
+    loaded = load_beside(setup, find_experiment, stop)
+    if loaded is None:
+        return None
+    other, state, _ = loaded
+    check_has_code(other, "encode")
+    return code_panel(other, *encode_splits(other, make_coder(other, state)))
 
 
 def write(

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from genjax.train.metrics import write_atomically
-from genjax.typing import DataSpec
 
 PADDING = 2  # pixels between the cells of a grid and around it
 BACKGROUND = 96  # grey, told apart from black and from white images
@@ -36,24 +35,10 @@ VIRIDIS = np.array(
 Bounds = tuple[float, float, float, float]
 """(x_min, x_max, y_min, y_max)"""
 
+Interval = tuple[float, float]
+"""(x_min, x_max)"""
+
 Picture = UInt8[np.ndarray, "rows columns 3"]
-
-
-def picture(
-    samples: np.ndarray,
-    spec: DataSpec,
-    *,
-    bounds: Bounds | None = None,
-    columns: int | None = None,
-) -> Picture:
-    """`image_grid` of images or `point_picture` of points, as spec.dtype says.
-
-    bounds: for points; None frames these samples, so give the data's own, from
-    `bounds_of`, to compare one picture with the next.
-    """
-    if spec.dtype == "uint8":
-        return image_grid(samples, spec.num_levels)
-    return point_picture(samples, bounds_of(samples) if bounds is None else bounds)
 
 
 def image_grid(
@@ -126,6 +111,14 @@ def bounds_of(points: Float[np.ndarray, "n 2"], margin: float = 0.1) -> Bounds:
     half = side * (0.5 + margin)
     x, y = (float(c) for c in (low + high) / 2)
     return (x - half, x + half, y - half, y + half)
+
+
+def interval_of(points: Float[np.ndarray, "n 1"], margin: float = 0.1) -> Interval:
+    """Round the finite points of the line, as `bounds_of` in the plane.
+
+    Raises ValueError if no point is finite.
+    """
+    return bounds_of(np.repeat(points, 2, axis=1), margin)[:2]
 
 
 def save_png(path: str | os.PathLike, picture: Picture) -> None:

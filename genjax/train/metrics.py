@@ -71,6 +71,21 @@ def write_evaluation(
     return path
 
 
+def read_lines(
+    workdir: str | os.PathLike, split: Literal["train", "eval"]
+) -> list[dict[str, Any]]:
+    """The lines that a `MetricWriter` has written of one split, in order of the steps.
+
+    Empty where there is no file; without a last line that was cut short.
+    """
+    path = Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole = path.read_bytes().splitlines(keepends=True)
+    lines = [json.loads(line) for line in whole if _step_of(line) is not None]
+    return [line for line in lines if line["split"] == split]
+
+
 class MetricWriter:
     """Writes metrics.jsonl and TensorBoard files; a context manager.
 

@@ -52,13 +52,14 @@ def test_digits_have_the_published_no_model_baseline():
 @pytest.mark.parametrize("name", toy.NAMES)
 def test_toy_points_are_draws_of_their_density(name):
     dataset = load(name, num_train=200, num_eval=100, seed=3)
+    dim = 1 if name.endswith("1d") else 2
     got = dataset.train.read(np.arange(200))
-    assert got["image"].dtype == np.float32 and got["image"].shape == (200, 2)
+    assert got["image"].dtype == np.float32 and got["image"].shape == (200, dim)
     assert got["label"].dtype == np.int32
     assert 0 <= got["label"].min() <= got["label"].max() < dataset.spec.num_classes
     log_prob = jax.jit(toy.density(name).log_prob)(jnp.asarray(got["image"]))
     assert np.isfinite(np.asarray(log_prob)).all()
-    assert (dataset.spec.shape, dataset.spec.num_levels) == ((2,), 0)
+    assert (dataset.spec.shape, dataset.spec.num_levels) == ((dim,), 0)
     assert len(dataset.eval) == dataset.spec.num_eval == 100
 
 

@@ -15,7 +15,11 @@ from genjax.data import toy
 GRID = np.arange(-7.0, 7.0, 0.04) + 0.02
 
 
-@pytest.fixture(scope="module", params=toy.NAMES)
+LINE = [name for name in toy.NAMES if toy.density(name).dim == 1]
+PLANE = [name for name in toy.NAMES if toy.density(name).dim == 2]
+
+
+@pytest.fixture(scope="module", params=PLANE)
 def named(request):
     return request.param, toy.density(request.param)
 
@@ -127,3 +131,42 @@ def test_mode_is_the_nearest_center():
     distance = np.linalg.norm(np.asarray(x)[:, None] - p.centers[None], axis=-1)
     np.testing.assert_array_equal(distance.argmin(1), mode)
     assert (distance.min(1) < 6 * 0.05).all()
+
+
+# --- on the line ----------------------------------------------------------------------
+
+LAWS = {
+    "gaussian1d": [stats.norm(3.0, 0.5)],
+    "mixture1d": [stats.norm(-2.0, 0.5), stats.norm(2.0, 0.5)],
+}
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_densities_of_the_line_are_scipys(name):
+    p, laws = toy.density(name), LAWS[name]
+    x = np.linspace(-5.0, 6.0, 200)
+    assert p.cdf is not None
+    pdf, cdf = (
+        np.mean([getattr(law, what)(x) for law in laws], axis=0)
+        for what in ("pdf", "cdf")
+    )
+    np.testing.assert_allclose(p.cdf(x), cdf, rtol=1e-12)
+    found = np.exp(p.log_prob(jnp.asarray(x[:, None], jnp.float32)))
+    np.testing.assert_allclose(found, pdf, rtol=2e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_samples_of_the_line_are_of_the_density(name):
+    p = toy.density(name)
+    x, mode = p.sample_with_mode(jax.random.key(5), 5000)
+    assert x.shape == (5000, 1) and x.dtype == jnp.float32
+    assert stats.kstest(np.asarray(x)[:, 0], p.cdf).pvalue > 1e-4
+    assert p.centers is not None
+    np.testing.assert_allclose(x - p.centers[np.asarray(mode)], 0.0, atol=6 * 0.5)
+    assert set(np.asarray(mode).tolist()) == set(range(p.num_modes))
+
+
+def test_the_score_of_the_line_is_linear():
+    x = jnp.linspace(1.0, 5.0, 9)[:, None]
+    found = toy.density("gaussian1d").score(x)
+    np.testing.assert_allclose(found, (3.0 - x) / 0.25, rtol=1e-5, atol=1e-5)

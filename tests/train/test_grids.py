@@ -6,11 +6,9 @@ from genjax.train import grids
 from genjax.train.grids import (
     bounds_of,
     image_grid,
-    picture,
     point_picture,
     save_png,
 )
-from genjax.typing import DataSpec
 
 
 def cell(grid, row, column, size):
@@ -104,36 +102,14 @@ def test_no_finite_point_has_no_bounds():
         bounds_of(np.full((3, 2), np.nan, np.float32))
 
 
-def spec(shape, dtype, num_levels):
-    return DataSpec(
-        name="data",
-        shape=shape,
-        dtype=dtype,
-        num_levels=num_levels,
-        num_train=1,
-        num_eval=1,
-        num_classes=0,
-    )
-
-
-def test_the_spec_chooses_the_picture():
-    images = np.zeros((4, 8, 8, 1), np.uint8)
-    grid = picture(images, spec((8, 8, 1), "uint8", 17))
-    np.testing.assert_array_equal(grid, image_grid(images, 17))
-    points = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-    plane = spec((2,), "float32", 0)
-    np.testing.assert_array_equal(
-        picture(points, plane), point_picture(points, bounds_of(points))
-    )
-    bounds = (-9.0, 9.0, -9.0, 9.0)
-    np.testing.assert_array_equal(
-        picture(points, plane, bounds=bounds), point_picture(points, bounds)
-    )
-
-
 def test_a_png_holds_the_pixels(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
     save_png(tmp_path / "samples" / "10.png", pixels)
     with Image.open(tmp_path / "samples" / "10.png") as image:
         np.testing.assert_array_equal(np.asarray(image), pixels)
     assert len(list((tmp_path / "samples").iterdir())) == 1
+
+
+def test_an_interval_is_round_the_points_of_the_line():
+    points = np.array([[1.0], [np.inf], [5.0]], np.float32)
+    assert grids.interval_of(points, margin=0.25) == (0.0, 6.0)

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.train.metrics import MetricWriter, write_atomically, write_evaluation
+from genjax.train.metrics import (
+    MetricWriter,
+    read_lines,
+    write_atomically,
+    write_evaluation,
+)
 from genjax.typing import SaveError, UserError
 
 
@@ -76,6 +81,16 @@ def test_what_is_not_finite_is_written_as_it_is(tmp_path):
     with MetricWriter(tmp_path, None) as writer:
         writer.write(1, "train", {"loss": np.nan}, images_seen=1, seconds=0.0)
     assert np.isnan(lines(tmp_path)[0]["loss"])
+
+
+def test_lines_are_read_as_they_were_written(tmp_path):
+    assert read_lines(tmp_path, "train") == []
+    write_steps(tmp_path, [1, 2])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 3, "split": "tr')  # a crash
+    found = read_lines(tmp_path, "train")
+    assert [(line["step"], line["loss"]) for line in found] == [(1, 1.0), (2, 0.5)]
+    assert read_lines(tmp_path, "eval") == []
 
 
 def test_a_metric_cannot_take_the_name_of_a_field(tmp_path):

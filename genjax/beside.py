@@ -1,4 +1,4 @@
-"""The codes of another run, to stand beside this one's."""
+"""The run of --beside: another model, trained on the same data."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,11 +8,8 @@ from ml_collections import ConfigDict
 
 from genjax.commandline import check_config
 from genjax.experiment import MakeExperiment
-from genjax.latents.pictures import code_panel
-from genjax.latents.view import check_has_code, encode_splits, make_coder
 from genjax.run_setup import Setup, load_trained
 from genjax.train import workdir as folder
-from genjax.train.scatter import Panel
 from genjax.train.stop import StopRequest
 from genjax.typing import UserError
 
@@ -21,10 +18,10 @@ def load_beside(
     setup: Setup,
     find_experiment: Callable[[str], MakeExperiment],
     stop: StopRequest,
-) -> Panel | None:
-    """The test codes of the newest checkpoint in --beside, None without the flag.
+) -> tuple[Setup, Any, int] | None:
+    """(setup, state, step) of the newest checkpoint in --beside, None without the flag.
 
-    Raises UserError if there is no trained run, it is of other data, or has no code.
+    Raises UserError if there is no trained run, or it is of other data.
     """
     options = setup.options
     if options.beside is None:
@@ -42,19 +39,18 @@ def load_beside(
         weights=None,
     )
     make_experiment = find_experiment(theirs.config.experiment)
-    other, state, _ = load_trained(theirs, make_experiment, stop)
+    other, state, step = load_trained(theirs, make_experiment, stop)
     if other.dataset.fingerprint != setup.dataset.fingerprint:
         raise UserError(
             f"--beside: the run in {options.beside} is of {other.dataset.spec.name} "
             f"({other.dataset.fingerprint}), this one of {setup.dataset.spec.name} "
             f"({setup.dataset.fingerprint}); only the same data can be compared"
         )
-    check_has_code(other, "encode")
-    return code_panel(other, *encode_splits(other, make_coder(other, state)))
+    return other, state, step
 
 
 def config_beside(setup: Setup) -> ConfigDict:
-    """The config that the other run was started with, on this one's test images."""
+    """The config that the other run was started with, on this one's test examples."""
     assert setup.options.beside is not None
     stored = with_tuples(folder.read_config(setup.options.beside))
     own = setup.config.to_dict()

@@ -60,10 +60,10 @@ def squared_mmd(x: np.ndarray, y: np.ndarray, gamma: float | None = None) -> flo
     for integers), sums in float64. gamma None is 1 / d.
     """
     x, y = (_floating(rows) for rows in (x, y))
-    gamma = 1.0 / x.shape[1] if gamma is None else gamma
+    scale = 1.0 / x.shape[1] if gamma is None else gamma
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        base = (a @ b.T).astype(np.float64) * gamma + 1.0
+        base = (a @ b.T).astype(np.float64) * scale + 1.0
         return base * base * base
 
     within = sum(k.sum() - np.trace(k) for k in (kernel(x, x), kernel(y, y)))

@@ -5,12 +5,13 @@ split in the place of samples beside it.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int
 
-from genjax.evaluation.neighbors import Neighbors, nearest
+from genjax.evaluation.neighbors import Neighbors, nearest, spread
 
 CELLS, DIMS, MIN_IN_CELL = 10, 64, 20
 PCA_ROWS = 10_000
@@ -52,12 +53,13 @@ def data_copying(
     from sklearn.cluster import KMeans  # a second, which others need not wait
     from sklearn.decomposition import PCA
 
-    rows = _spread(len(train), PCA_ROWS)
+    rows = spread(len(train), PCA_ROWS)
     dims = min(dims, len(rows), train.shape[1])
     pca = PCA(dims, svd_solver="full" if dims == train.shape[1] else "auto")
     pca.set_params(random_state=seed).fit(train[rows].astype(np.float32))
     projected = [_project(pca, x) for x in (samples, test, train)]
-    kmeans = KMeans(cells, n_init=1, random_state=seed).fit(projected[2])
+    kmeans: Any = KMeans(cells, random_state=seed)
+    kmeans.set_params(n_init=1).fit(projected[2])
     parts = [_Part(x, kmeans.predict(x)) for x in projected]
     weights, scores = [], []
     for cell in range(cells):
@@ -100,7 +102,7 @@ def nearest_other_ratio(rows: np.ndarray, reference: np.ndarray) -> float:
     Around 1 for rows of one law and as many of them, which is why at most len(rows) of
     the reference are taken; well below 1, the rows are near duplicates of each other.
     """
-    reference = reference[_spread(len(reference), len(rows))]
+    reference = reference[spread(len(reference), len(rows))]
     medians = (
         np.median(nearest(x, x, 1, own=np.arange(len(x))).distance)
         for x in (rows, reference)
@@ -117,11 +119,6 @@ class _Part:
 
     def of(self, cell: int) -> np.ndarray:
         return self.rows[self.cell == cell]
-
-
-def _spread(count: int, most: int) -> Int[np.ndarray, " r"]:
-    """At most `most` of the numbers below count, evenly spread."""
-    return np.arange(min(count, most)) * count // min(count, most)
 
 
 def _project(pca, rows: np.ndarray) -> Float[np.ndarray, "n d"]:

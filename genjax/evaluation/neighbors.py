@@ -127,6 +127,12 @@ def squared_distances(
     return result
 
 
+def spread(count: int, most: int) -> Int[np.ndarray, " r"]:
+    """At most `most` of the numbers below count, evenly spread."""
+    kept = min(count, most)
+    return np.arange(kept) * count // max(kept, 1)
+
+
 def _centred(rows: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # In float64, for a large mean would eat the digits.
     near = (rows.astype(np.float64) - center).astype(np.float32)

@@ -42,7 +42,10 @@ class Space:
 
     def scores(self, samples: np.ndarray) -> dict[str, float]:
         """Of rows (n >= MIN_ROWS, d), against reference and test."""
-        return self._named(self._scores(samples) | self._copying(samples, self.test))
+        return self._named(
+            self._scores(samples)
+            | self._copying(samples, self.test, cells_for(len(samples)))
+        )
 
     def floors(self, count: int) -> dict[str, float]:
         """The scores of `count` rows of the test split, or all that it has.
@@ -50,14 +53,18 @@ class Space:
         For data_copying one half of them stands for samples, the other for the test.
         """
         rows = self.test[spread(len(self.test), count)]
-        return self._named(self._scores(rows) | self._copying(rows[::2], rows[1::2]))
+        return self._named(
+            self._scores(rows) | self._copying(rows[::2], rows[1::2], cells_for(count))
+        )
 
     def neighbors(self, samples: np.ndarray, k: int) -> Neighbors:
         """Of at most MAX_COPIES samples, evenly spread, in the reference."""
         return nearest(samples[spread(len(samples), MAX_COPIES)], self.reference, k)
 
-    def _copying(self, samples: np.ndarray, test: np.ndarray) -> dict[str, float]:
-        z = memorization.data_copying(samples, test, self.reference)
+    def _copying(
+        self, samples: np.ndarray, test: np.ndarray, cells: int
+    ) -> dict[str, float]:
+        z = memorization.data_copying(samples, test, self.reference, cells=cells)
         return {"data_copying": z}
 
     def _scores(self, samples: np.ndarray) -> dict[str, float]:
@@ -98,6 +105,12 @@ class Space:
             first, *rest = [key] if key not in SUFFIXED else key.split("_", 1)
             named["_".join([first, self.name, *rest])] = value
         return named
+
+
+def cells_for(count: int) -> int:
+    """Few enough of data_copying that one holds enough of `count` // 2 samples."""
+    fitting = count // (4 * memorization.MIN_IN_CELL)
+    return max(1, min(memorization.CELLS, fitting))
 
 
 SUFFIXED = {"frechet_infinity", "frechet_parts_mean", "frechet_parts_std", "kid_std"}
@@ -208,7 +221,7 @@ class Panel:
             f"{count // fd_infinity.PARTS}",
             "authpct": f"percent of {min(count, MAX_COPIES)} samples; of these also "
             "nearest_training, the median distance",
-            "data_copying": f"C_T: PCA {memorization.DIMS}, {memorization.CELLS} cells "
+            "data_copying": f"C_T: PCA {memorization.DIMS}, {cells_for(count)} cells "
             f"with at least {memorization.MIN_IN_CELL} samples",
             "nearest_other_ratio": f"median of {rows} samples over that of {real} real",
             "inception_score": f"{inception_score.SPLITS} splits, shuffle seed 2020",

@@ -29,6 +29,7 @@ from genjax.evaluation.modes import (
     mode_kl_floor,
     mode_metrics,
 )
+from genjax.evaluation.panel import Panel
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import MAX_DIMS, Summary, summarize
 from genjax.evaluation.wasserstein import MAX_POINTS, wasserstein2
@@ -39,6 +40,9 @@ Weights = Literal["ema", "raw"]
 Result = dict[str, dict[str, Any]]
 
 MANY_CLASSES = 100  # that a model may drop some of: then they are counted as modes
+
+
+NUM_SHOWN, NUM_NEIGHBORS = 16, 3  # samples, and training examples beside each
 
 
 class Evaluator(Generic[StateT]):
@@ -55,8 +59,12 @@ class Evaluator(Generic[StateT]):
       label_agreement, the share of the samples that it reads as asked; where the data
       have many classes, `class_mode_metrics` of what it reads, and modes_test and
       mode_kl_test, the same of the test split.
+    - when `full`: the `Panel`, in pixels or points and in the extractor's features.
     - frechet_*_floor: the test split in the place of the samples; and
       energy_distance_floor, wasserstein2_floor: as many rows of the reference split.
+
+    nearest_training: of the last samples with a panel, (n, 1 + k, *shape): the samples
+    that are nearest to a training example, each followed by its k nearest.
 
     Metrics are Python floats. One that is not finite stays as it is, so json writes NaN
     or Infinity, and the protocol's "not_finite" names it. What cannot be had is named
@@ -77,6 +85,7 @@ class Evaluator(Generic[StateT]):
         labels: np.ndarray | None = None,
         extractor: Extractor | None = None,
         modes: Modes | None = None,
+        full: bool = False,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ):
@@ -90,6 +99,8 @@ class Evaluator(Generic[StateT]):
         num_samples: 0 draws none.
         labels: for class-conditional samples, see `generate`.
         modes: of the data, for points, where they are known.
+        full: the panel as well, which takes a minute and more; the reference must be
+            summarized with keep=True.
         mesh: where state and batches live; None for a single device.
         should_stop: asked between batches and chunks; it must give the same answer on
             every process, or they wait for each other. True raises Stopped.
@@ -115,6 +126,8 @@ class Evaluator(Generic[StateT]):
         self._labels = labels
         self._extractor = extractor
         self._modes = modes
+        self._full = full
+        self.nearest_training: np.ndarray | None = None
         self._should_stop = should_stop
         whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         # Replicated results: under several processes no other array can be fetched.
@@ -185,7 +198,11 @@ class Evaluator(Generic[StateT]):
             should_stop=self._should_stop,
         )
         samples = summarize(
-            chunks, name="samples", spec=self._spec, extractor=self._extractor
+            chunks,
+            name="samples",
+            spec=self._spec,
+            extractor=self._extractor,
+            keep=self._full,
         )
         metrics = self._frechet_distances(samples)
         if samples.predicted is not None and self._labels is not None:
@@ -196,7 +213,18 @@ class Evaluator(Generic[StateT]):
             metrics |= self._point_distances(samples.points, "")
             if self._modes is not None:
                 metrics |= mode_metrics(samples.points, self._modes)
+        if self._full and self._panel.missing(samples.count) is None:
+            metrics |= self._panel(samples)
+            self.nearest_training = self._nearest_training(samples)
         return metrics | self._floors
+
+    def _nearest_training(self, samples: Summary) -> np.ndarray:
+        """(n, 1 + k, *shape): samples, each with its nearest training examples."""
+        which, index = self._panel.nearest_training(samples, NUM_SHOWN, NUM_NEIGHBORS)
+        assert samples.rows is not None and self._reference.rows is not None
+        pairs = samples.rows[which][:, None], self._reference.rows[index]
+        shown = np.concatenate(pairs, axis=1)
+        return shown.reshape(*shown.shape[:2], *self._spec.shape)
 
     def _frechet_distances(self, examples: Summary) -> dict[str, float]:
         """From the reference split, in pixels or points and in features."""
@@ -237,6 +265,17 @@ class Evaluator(Generic[StateT]):
             name="test",
             spec=self._spec,
             extractor=self._extractor,
+            keep=self._full,
+        )
+
+    @functools.cached_property
+    def _panel(self) -> Panel:
+        return Panel(
+            self._reference,
+            self._test,
+            spec=self._spec,
+            extractor=self._extractor and self._extractor.name,
+            should_stop=self._should_stop,
         )
 
     @functools.cached_property
@@ -308,6 +347,8 @@ class Evaluator(Generic[StateT]):
             if self._extractor is not None:
                 name, note = self._extractor.name, self._extractor.note
                 protocol["extractor"] += f"; {name} ({note})"
+            if self._full and self._panel.missing(self._num_samples) is None:
+                protocol |= self._panel.protocol(self._num_samples)
             if num_modes := self._num_modes:
                 protocol["num_modes"] = num_modes
                 protocol["mode_kl_floor"] = mode_kl_floor(num_modes, self._num_samples)
@@ -327,6 +368,9 @@ class Evaluator(Generic[StateT]):
                 f"{math.prod(self._spec.shape)} numbers an example; the covariance is "
                 f"taken of at most {MAX_DIMS}"
             )
+        if self._full and self._experiment.sample is not None:
+            if missing := self._panel.missing(self._num_samples):
+                reasons["panel"] = missing
         return reasons
 
     @property

@@ -45,6 +45,7 @@ from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
 from genjax.trajectories.mode import trajectories
+from genjax.translate import translate
 from genjax.typing import UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
@@ -76,6 +77,7 @@ def run(
             "classify": classify,
             "solvers": compare_solvers,
             "trajectories": trajectories,
+            "translate": translate,
         }
         modes[options.mode](options, make_experiment, stop)
 

@@ -29,6 +29,8 @@ LAYERS = {
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "classify": BASE
     | {"commandline", "experiment", "train", "evaluation", "run_setup"},
+    "translate": BASE
+    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "solvers": BASE
     | {"choices", "commandline", "experiment", "diffusion", "train", "evaluation"}
     | {"run_setup"},
@@ -36,7 +38,8 @@ LAYERS = {
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "modes": BASE
     | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "latents", "classify", "solvers", "trajectories"},
+    | {"run_setup", "latents", "classify", "solvers", "trajectories"}
+    | {"translate"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

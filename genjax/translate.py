@@ -8,7 +8,7 @@ Without --input the test images are translated both ways, and --extractor, a cla
 reads what came out. It writes <workdir>/evaluation/translate_<step>.json: {"step",
 "protocol", "metrics"}, the last for each direction
 
-  label_preservation_a_to_b            share of translations read as their source's label
+  label_preservation_a_to_b            share of translations read as their source is
   label_preservation_untouched_a_to_b  the same of the sources, not translated
   judge_accuracy_b                     share of real images of the target read rightly
 
@@ -16,7 +16,6 @@ The classifier reads domain B of a known map that can be undone after it is undo
 """
 
 import dataclasses
-import functools
 import io
 import json
 import sys
@@ -99,7 +98,7 @@ def compile_translation(
     experiment_translate = setup.experiment.translate
     assert experiment_translate is not None
     compiled = jax.jit(
-        functools.partial(experiment_translate, direction=direction),
+        lambda state, images: experiment_translate(state, images, direction),
         out_shardings=replicated(setup.compiled.mesh),
     )
     return lambda images: np.asarray(compiled(state, images))
@@ -220,7 +219,7 @@ def score(setup: Setup, state: Any) -> tuple[dict[str, float], dict[str, Any]]:
 
 
 def load_judge(name: str, spec: DataSpec) -> extractors.Extractor:
-    """The classifier. Raises UserError where it cannot read the labels of these data."""
+    """The classifier. Raises UserError where it cannot read these labels."""
     if spec.num_classes == 0:
         raise UserError(
             f"the two domains of {spec.name} do not have the same classes, so there "

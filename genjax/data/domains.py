@@ -191,7 +191,7 @@ def known_map(
 
 def common_form(
     a: DataSpec, b: DataSpec, image_size: int | None, color: str | None
-) -> tuple[tuple[int, int, int], int]:
+) -> tuple[tuple[int, ...], int]:
     """((height, width, channels), num_levels) that images of both are brought to.
 
     Raises UserError where there is no such form without resizing or recoloring.

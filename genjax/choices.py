@@ -28,11 +28,16 @@ def one_of(field: str, value: str, names: Iterable[str]) -> None:
 
 
 def images_only(model: str, spec: DataSpec) -> None:
-    """Raises UserError, which names the model, unless the data are images."""
+    """Raises UserError, which names the model, unless an example is an image."""
     if spec.num_levels == 0:
         raise UserError(
             f"{spec.name} has points of shape {spec.shape}, and {model} is made for "
             "images: choose data of images, like digits or mnist"
+        )
+    if len(spec.shape) != 3:
+        raise UserError(
+            f"{spec.name} has examples of shape {spec.shape}, and {model} takes one "
+            "image each, (height, width, channels): choose data like digits or mnist"
         )
 
 

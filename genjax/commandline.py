@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from genjax.choices import nearest
-from genjax.typing import Config, UserError
+from genjax.typing import Config, Direction, UserError
 
 Weights = Literal["ema", "raw"]
 MODES = (
@@ -27,6 +27,7 @@ MODES = (
     "solvers",
     "trajectories",
     "implicit",
+    "translate",
 )
 SECTIONS = ("data", "model", "optim", "training", "sampler", "eval", "mesh")
 
@@ -67,13 +68,23 @@ EXTRACTOR = flags.DEFINE_string(
     "extractor",
     None,
     "evaluate: a network in whose features samples are compared as well, and which "
-    "reads the labels of samples: mnist_lenet512_v1",
+    "reads the labels of samples: mnist_lenet512_v1; translate: which reads the labels "
+    "of translations of the test images",
 )
 SEED = flags.DEFINE_integer(
     "seed", 0, "all but train: random seed", lower_bound=0, upper_bound=2**32 - 1
 )
 OUT = flags.DEFINE_string(
-    "out", None, "sample: output folder; default <workdir>/generated"
+    "out",
+    None,
+    "sample, translate: output folder; default <workdir>/generated, "
+    "<workdir>/translated",
+)
+INPUT = flags.DEFINE_string(
+    "input", None, "translate: a picture, or a folder of pictures to any depth"
+)
+DIRECTION = flags.DEFINE_enum(
+    "direction", None, ["a_to_b", "b_to_a"], "translate: from which domain to which"
 )
 NUM_IMAGES = flags.DEFINE_integer(
     "num_images",
@@ -127,6 +138,8 @@ class Options:
     extractor: str | None = None
     seed: int = 0
     out: Path | None = None
+    input: Path | None = None
+    direction: Direction | None = None
     num_images: int = 11
     pairs: tuple[tuple[int, int], ...] | None = None
     beside: Path | None = None
@@ -179,6 +192,8 @@ def parse(argv: Sequence[str]) -> Options:
         extractor=EXTRACTOR.value,
         seed=SEED.value,
         out=_absolute(OUT.value) if OUT.value else None,
+        input=_absolute(INPUT.value) if INPUT.value else None,
+        direction=cast(Direction | None, DIRECTION.value),  # DEFINE_enum holds it
         num_images=NUM_IMAGES.value,
         pairs=_parse_pairs(PAIRS.value),
         beside=_absolute(BESIDE.value) if BESIDE.value else None,

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar
 
 from jax.sharding import PartitionSpec
 
-from genjax.typing import Array, Batch, Config, DataSpec, Key, Metrics
+from genjax.typing import Array, Batch, Config, DataSpec, Direction, Key, Metrics
 
 StateT = TypeVar("StateT")
 
@@ -101,6 +101,9 @@ class Experiment(Generic[StateT]):
 
     images: Callable[[StateT, Batch, Key], Mapping[str, Array]] | None = None
     """(state, batch, key) -> named batches like batch["image"]: reconstructions, ..."""
+
+    translate: Callable[[StateT, Array, Direction], Array] | None = None
+    """(state, images (B, H, W, C) of one domain, direction) -> as many of the other."""
 
     process: Process[StateT] | None = None
     """How noise becomes data, of a model that makes them step by step."""

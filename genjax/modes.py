@@ -49,6 +49,7 @@ from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
 from genjax.trajectories.mode import trajectories
+from genjax.translate import translate
 from genjax.typing import DataSpec, UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
@@ -82,6 +83,7 @@ def run(
             "solvers": compare_solvers,
             "trajectories": trajectories,
             "implicit": functools.partial(implicit, find_experiment=find_experiment),
+            "translate": translate,
         }
         modes[options.mode](options, make_experiment, stop)
 

@@ -12,17 +12,21 @@ Config = Any  # an ml_collections.ConfigDict, whose fields have no types
 Params = Any  # a pytree of arrays, as flax's init returns it
 Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]
+Direction = Literal["a_to_b", "b_to_a"]  # between two domains
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """What an experiment may know of its data set.
 
-    shape: of one example: (height, width, channels) for images, (dim,) for points.
+    shape: of one example: (height, width, channels) for images, (dim,) for points, and
+        (2, height, width, channels) for an image each of two domains, A and B.
     dtype: "uint8" for images with values 0 ... num_levels - 1; "float32" for points.
     num_levels: distinct pixel values: 256, or 17 for scikit-learn's digits; 0 for
         points.
-    num_classes: 0 when the data set has no labels.
+    num_classes: 0 when the data set has no labels, or the two domains not the same.
+    aligned: of two domains: the two images of an example of the evaluation split belong
+        together, B being what a perfect translation makes of A.
     """
 
     name: str
@@ -32,6 +36,7 @@ class DataSpec:
     num_train: int
     num_eval: int
     num_classes: int
+    aligned: bool = False
 
 
 class UserError(ValueError):

@@ -35,6 +35,8 @@ LAYERS = {
     | {"run_setup"},
     "classify": BASE
     | {"commandline", "experiment", "train", "evaluation", "run_setup"},
+    "translate": BASE
+    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "solvers": BASE
     | {"choices", "commandline", "experiment", "diffusion", "train", "evaluation"}
     | {"run_setup"},
@@ -42,7 +44,8 @@ LAYERS = {
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "modes": BASE
     | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "latents", "classify", "solvers", "trajectories", "implicit"},
+    | {"run_setup", "latents", "classify", "solvers", "trajectories", "implicit"}
+    | {"translate"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

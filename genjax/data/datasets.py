@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from genjax.data import toy
+from genjax.data.domains import known_map as mapped_domains
+from genjax.data.domains import two_domains
 from genjax.data.folder import folder
 from genjax.data.split import Dataset, fingerprint_of, split_from_arrays
 from genjax.data.stacked_mnist import stacked_mnist
 from genjax.data.tfds_images import builder_names, tfds_images
-from genjax.typing import DataSpec, UserError
+from genjax.typing import Config, DataSpec, UserError
 
 # scikit-learn's 1,797 digits, split as in J. Tomczak's teaching code, so that its
 # published likelihoods compare.
@@ -36,6 +38,9 @@ def load(
     num_eval: int | None = None,
     seed: int | None = None,
     in_memory: bool | None = None,
+    a: Config = None,
+    b: Config = None,
+    known_map: str | None = None,
     cache_dir: str | None = None,
     download: bool = True,
 ) -> Dataset:
@@ -46,6 +51,8 @@ def load(
     - "stacked_mnist" (`stacked_mnist`): dir, num_train, num_eval, seed.
     - "folder", your own pictures (`folder`): dir, image_size, color, eval_fraction,
       in_memory.
+    - "domains", pairs from two of the others (`domains`): a, b, known_map, image_size,
+      color.
     - any image data set of TFDS (`tfds_images`), say "mnist", "cifar10": dir,
       train_split, eval_split, image_size, in_memory. It is downloaded if need be.
 
@@ -68,6 +75,9 @@ def load(
         "num_eval": num_eval,
         "seed": seed,
         "in_memory": in_memory,
+        "a": a,
+        "b": b,
+        "known_map": known_map,
     }
     given = {key: value for key, value in options.items() if value is not None}
     for option in given.keys() - takes.keys():
@@ -90,11 +100,13 @@ def _loader(name: str) -> Callable[..., Dataset | None]:
         return stacked_mnist
     if name == "folder":
         return folder
+    if name == "domains":
+        return domains
     return toy_points if name in toy.NAMES else tfds_images
 
 
 def _unknown(name: str) -> UserError:
-    ours = ["digits", "stacked_mnist", "folder", *toy.NAMES]
+    ours = ["digits", "stacked_mnist", "folder", "domains", *toy.NAMES]
     near = difflib.get_close_matches(name, [*ours, *builder_names()], n=1, cutoff=0.5)
     if near:
         hint = f"did you mean {near[0]!r}?"
@@ -135,6 +147,72 @@ def digits(name: str = "digits", *, eval_split: str = "test") -> Dataset:
     )
     fingerprint = fingerprint_of(spec, eval_split=eval_split)
     return Dataset(spec=spec, train=train, eval=held_out, fingerprint=fingerprint)
+
+
+_SIDE_OPTIONS = ("name", "dir", "train_split", "eval_split", "label")
+
+
+def domains(
+    name: str = "domains",
+    dir: str | None = None,
+    *,
+    a: Config,
+    b: Config = None,
+    known_map: str | None = None,
+    image_size: int | None = None,
+    color: str | None = None,
+    cache_dir: str | None = None,
+    download: bool = True,
+) -> Dataset:
+    """Pairs of an image of domain A and one of domain B: see `genjax.data.domains`.
+
+    a, b: {"name": any image data set of `load`, "dir", "train_split", "eval_split",
+        "label": only this class}, all but the name optional. The domains may be two
+        classes, or two splits, of one set.
+    known_map: in the place of b: B is A inverted, rotated or its edges.
+    image_size, color: what images of both are brought to; None: as they are.
+    """
+    first, second = _side_options("a", a), _side_options("b", b)
+    if not first or bool(second) == (known_map is not None):
+        raise UserError(
+            "the data set 'domains' needs data.a.name, and either data.b.name or "
+            "data.known_map"
+        )
+
+    def load_side(name: str, dir_of_side: str | None, splits: dict[str, Any]):
+        form = {"image_size": image_size, "color": color if name == "folder" else None}
+        return load(
+            name,
+            dir_of_side or dir,
+            cache_dir=cache_dir,
+            download=download,
+            **({} if name == "digits" or name in toy.NAMES else form),
+            **splits,
+        )
+
+    labels = [side.pop("label", None) for side in (first, second)]
+    loaded = [
+        load_side(side.pop("name"), side.pop("dir", None), side)
+        for side in (first, second)
+        if side
+    ]
+    form = {"name": name, "image_size": image_size, "color": color}
+    if known_map is not None:
+        return mapped_domains(loaded[0], known_map, label=labels[0], **form)
+    return two_domains(*loaded, label_a=labels[0], label_b=labels[1], **form)
+
+
+def _side_options(side: str, options: Config) -> dict[str, Any]:
+    """What is given of a side; {} for one without a name."""
+    given = dict(options or {})
+    for key in given.keys() - set(_SIDE_OPTIONS):
+        raise UserError(
+            f"data.{side} has no option {key!r} (it has: {', '.join(_SIDE_OPTIONS)})"
+        )
+    given = {key: value for key, value in given.items() if value is not None}
+    if given and "name" not in given:
+        raise UserError(f"data.{side} has {', '.join(given)} but no data.{side}.name")
+    return given
 
 
 def toy_points(

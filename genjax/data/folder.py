@@ -13,8 +13,8 @@ from genjax.data.crop import center_square
 from genjax.data.split import Dataset, Examples, Labels, Rows, Split, fingerprint_of
 from genjax.typing import DataSpec, UserError
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_MODES = {"rgb": "RGB", "gray": "L"}
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MODES = {"rgb": "RGB", "gray": "L"}
 
 # 16-bit and float pictures are not among these: Pillow would clip them to white.
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB")
@@ -52,15 +52,20 @@ def folder(
     more than 2^26 pixels, or of more than 8 bits a channel.
     """
     root = _checked_root(dir)
-    if color not in _MODES:
+    if color not in MODES:
         raise UserError(f"color must be 'rgb' or 'gray', not {color!r}; set data.color")
     if image_size is not None and image_size < 1:
         raise UserError(f"image_size must be positive, got {image_size}")
-    paths = _pictures(root)
+    paths = pictures_below(root)
+    if len(paths) < 2:
+        raise UserError(
+            f"{root} holds {len(paths)} pictures ({', '.join(ENDINGS)}) and two are "
+            "needed, to train and to evaluate; set data.dir"
+        )
     classes = _classes(root, paths)
-    mode = _MODES[color]
+    mode = MODES[color]
     if image_size is None:
-        width, height = _open(root / paths[0], mode).size
+        width, height = open_picture(root / paths[0], mode).size
     else:
         width = height = image_size
     shape = (height, width, len(mode.replace("L", "1")))
@@ -107,19 +112,14 @@ def _checked_root(dir: str | None) -> Path:
     return root
 
 
-def _pictures(root: Path) -> list[str]:
-    paths = sorted(
+def pictures_below(root: Path) -> list[str]:
+    """Paths of all pictures below root, relative to it and sorted."""
+    return sorted(
         os.path.relpath(os.path.join(parent, file), root)
         for parent, _, files in os.walk(root)
         for file in files
-        if file.lower().endswith(_ENDINGS) and not file.startswith(".")
+        if file.lower().endswith(ENDINGS) and not file.startswith(".")
     )
-    if len(paths) < 2:
-        raise UserError(
-            f"{root} holds {len(paths)} pictures ({', '.join(_ENDINGS)}) and two are "
-            "needed, to train and to evaluate; set data.dir"
-        )
-    return paths
 
 
 def _classes(root: Path, paths: list[str]) -> tuple[str, ...]:
@@ -156,8 +156,12 @@ def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
-def _open(path: Path, mode: str) -> Image.Image:
-    """The picture, upright, in RGB or gray. Raises UserError that names the file."""
+def open_picture(path: Path, mode: str) -> Image.Image:
+    """The picture, upright, in the mode "RGB" or "L".
+
+    Raises UserError that names the file where it cannot be decoded, or has more than
+    2^26 pixels or 8 bits a channel.
+    """
     try:
         with Image.open(path) as image:
             if image.width * image.height > _MAX_PIXELS:
@@ -194,7 +198,7 @@ class _Reader:
         return image, label
 
     def _image(self, path: str) -> np.ndarray:
-        picture = _open(self.root / path, self.mode)
+        picture = open_picture(self.root / path, self.mode)
         height, width, _ = self.shape
         if self.image_size is not None:
             picture = center_square(picture, self.image_size)

@@ -59,6 +59,18 @@ def group_norm(
     )
 
 
+def instance_norm(
+    x: Float[Array, "b *space c"], *, epsilon: float = 1e-5
+) -> Float[Array, "b *space c"]:
+    """Each channel of each example brought to mean 0 and variance 1, over space.
+
+    Ulyanov et al. 2016 (arXiv:1607.08022), without a learned scale and shift. What is
+    added to a whole channel before it is lost, so a convolution there needs no bias.
+    """
+    scale, bias = jnp.ones(x.shape[-1]), jnp.zeros(x.shape[-1])
+    return group_norm(x, scale, bias, groups=x.shape[-1], epsilon=epsilon)
+
+
 class GroupNorm(nn.Module):
     """Group normalisation over (B, ..., C), followed by SiLU if asked.
 

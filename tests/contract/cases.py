@@ -20,6 +20,13 @@ ROOT = Path(__file__).parents[2]
 BUNDLED = {"digits", *toy.NAMES}
 
 
+def is_bundled(data: Any) -> bool:
+    """Whether the data of a config need no download."""
+    if data.name != "domains":
+        return data.name in BUNDLED
+    return {data.a.name, data.b.name} - {None} <= BUNDLED
+
+
 def all_experiments() -> list[str]:
     return sorted(
         p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem[0] != "_"
@@ -31,7 +38,7 @@ def bundled_configs() -> list[str]:
     return [
         path.stem
         for path in sorted((ROOT / "configs").glob("*.py"))
-        if commandline.load_config(f"{path}:tiny").data.name in BUNDLED
+        if is_bundled(commandline.load_config(f"{path}:tiny").data)
     ]
 
 

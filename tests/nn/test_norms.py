@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from genjax.nn.norms import GroupNorm, num_groups
+from genjax.nn.norms import GroupNorm, instance_norm, num_groups
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3, 12), (3, 12), (2, 7, 12)])
@@ -55,3 +55,11 @@ def test_number_of_groups(channels, groups):
 def test_groups_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="6 channels do not divide into 4 groups"):
         GroupNorm(groups=4).init(jax.random.key(0), jnp.zeros((1, 2, 2, 6)))
+
+
+def test_instance_norm_is_that_of_flax():
+    x = 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (2, 5, 3, 4))
+    layer = nn.InstanceNorm(use_bias=False, use_scale=False, epsilon=1e-5)
+    np.testing.assert_allclose(
+        instance_norm(x), layer.apply({}, x), rtol=1e-4, atol=1e-5
+    )

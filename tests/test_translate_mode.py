@@ -1,0 +1,157 @@
+"""--mode=translate: on a model whose answer is known, and as a user runs it."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import cyclegan
+from genjax import commandline, modes, translate
+from genjax.commandline import Options
+from genjax.evaluation.extractors import Extractor
+from genjax.experiment import Experiment
+from genjax.typing import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def make_inverter(config, spec):
+    """a_to_b inverts, as the data's map does; b_to_a leaves everything as it is."""
+
+    def translated(state, images, direction):
+        return 16 - images if direction == "a_to_b" else images
+
+    return Experiment(
+        init=lambda key: jnp.zeros(()),
+        train_step=lambda state, batch, key: (state, {"loss": state}),
+        translate=translated,
+    )
+
+
+def make_mute(config, spec):
+    return Experiment(
+        init=lambda key: jnp.zeros(()),
+        train_step=lambda state, batch, key: (state, {"loss": state}),
+    )
+
+
+def run(workdir, mode, make_experiment=make_inverter, **flags):
+    config = commandline.load_config(f"{ROOT}/configs/cyclegan_digits.py:tiny")
+    config.training.num_steps = 2
+    config.training.sample_every = config.training.eval_every = 10
+    options = Options(config=config, workdir=workdir, mode=mode, **flags)
+    modes.run(options, make_experiment, lambda name: make_experiment)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("inverter")
+    run(workdir, "train")
+    return workdir
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A wide picture, and one below it of another kind, 8 x 8."""
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    wide = np.zeros((80, 120, 3), np.uint8)
+    wide[:, 20:100] = 255  # the centered square
+    Image.fromarray(wide).save(folder / "wide.png")
+    small = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    Image.fromarray(small).save(folder / "deeper" / "small.bmp")
+    return folder
+
+
+def test_pictures_of_a_folder(trained, pictures, tmp_path):
+    out = tmp_path / "out"
+    run(trained, "translate", input=pictures, direction="a_to_b", out=out)
+    written = {str(p.relative_to(out)) for p in out.rglob("*.png")}
+    assert written == {"wide.png", "deeper/small.png"}
+    white = np.asarray(Image.open(out / "wide.png"))
+    np.testing.assert_array_equal(white, np.zeros((8, 8)))
+    small = np.asarray(Image.open(pictures / "deeper/small.bmp"), float)
+    got = np.asarray(Image.open(out / "deeper/small.png"), float)
+    np.testing.assert_allclose(got, 255 - small, atol=255 / 16)  # 17 levels
+    assert set(np.unique(got)) <= set(np.round(np.arange(17) * 255 / 16))
+
+
+def test_a_file_and_the_default_folder(trained, pictures):
+    run(trained, "translate", input=pictures / "deeper/small.bmp", direction="b_to_a")
+    small = np.asarray(Image.open(pictures / "deeper/small.bmp"), float)
+    got = np.asarray(Image.open(trained / "translated/small.png"), float)
+    np.testing.assert_allclose(got, small, atol=8.5)
+
+
+def test_a_trained_model_end_to_end(tmp_path, pictures):
+    run(tmp_path, "train", cyclegan.make_experiment)
+    flags = {"input": pictures, "direction": "b_to_a", "weights": "raw"}
+    run(tmp_path, "translate", cyclegan.make_experiment, **flags)
+    for name in ("wide.png", "deeper/small.png"):
+        assert Image.open(tmp_path / "translated" / name).size == (8, 8)
+
+
+def test_label_preservation_of_known_answers(trained, monkeypatch, capsys):
+    """The judge sees whether the corner is dark: label 0, else 1; so all labels 0."""
+
+    def dark(images):
+        brightness = jnp.asarray(images)[:, 0, 0, 0]
+        return brightness, jax.nn.one_hot((brightness > 8).astype(jnp.int32), 10)
+
+    judge = Extractor(name="corner", apply=dark, note="by hand")
+    monkeypatch.setattr(translate, "load_judge", lambda name, spec: judge)
+    run(trained, "translate", extractor="corner")
+    result = json.loads((trained / "evaluation/translate_2.json").read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    metrics = result["metrics"]
+    zeros = metrics["judge_accuracy_a"]  # all corners are dark: the share of zeros
+    assert 0 < zeros < 0.3 and metrics["judge_accuracy_b"] == zeros
+    # inverted, then undone: as the source; untouched, and undone: all corners bright
+    assert metrics["label_preservation_a_to_b"] == zeros
+    ones = metrics["label_preservation_untouched_a_to_b"]
+    assert ones != zeros and 0 < ones < 0.3
+    # B left as it is, has bright corners, and is read as it is in domain A
+    assert metrics["label_preservation_b_to_a"] == ones
+    assert result["protocol"]["n_test"] == 32
+    assert result["protocol"]["domain_b_read"] == "after the map is undone"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({}, "needs pictures, --input"),
+        ({"input": Path("x.png")}, "--input needs --direction"),
+        (
+            {"input": Path("x"), "direction": "a_to_b", "extractor": "e"},
+            "leave --input out",
+        ),
+        ({"input": Path("/none"), "direction": "a_to_b"}, "neither a file nor a dir"),
+        ({"extractor": "mnist_lenet512_v1"}, r"reads images of shape \(28, 28, 1\)"),
+    ],
+)
+def test_flags_that_say_too_little(trained, flags, message):
+    with pytest.raises(UserError, match=message):
+        run(trained, "translate", **flags)
+
+
+def test_pictures_that_cannot_be_translated(trained, pictures, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"broken.png cannot be decoded"):
+        run(trained, "translate", input=broken, direction="a_to_b")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        run(trained, "translate", input=tmp_path / "empty", direction="a_to_b")
+    Image.new("L", (8, 8)).save(pictures / "wide.bmp")
+    with pytest.raises(UserError, match=r"wide\.bmp and .*wide\.png would both"):
+        run(trained, "translate", input=pictures, direction="a_to_b")
+
+
+def test_a_model_that_does_not_translate(tmp_path, pictures):
+    run(tmp_path, "train", make_mute)
+    with pytest.raises(UserError, match="cyclegan.py does not translate"):
+        run(tmp_path, "translate", make_mute, input=pictures, direction="a_to_b")

@@ -1,6 +1,7 @@
 """Which modes GANs find of a grid or a ring of Gaussians, over several seeds.
 
     python benchmarks/gan_modes.py --data=gaussians25 --seeds=10 --out=gan_modes.json
+    python benchmarks/gan_modes.py --methods=WGAN-GP --set optim.learning_rate=1e-4
 
 Each method is configs/gan_grid25.py with the changes of METHODS; for each seed another
 start, another order of the data, other noise. The last row of the table are exact
@@ -12,10 +13,12 @@ there the batched products of vmap take twice as long (measured with 4 seeds).
 """
 
 import argparse
+import ast
 import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +60,22 @@ PUBLISHED = {
 NUM_SAMPLES = 2500
 
 
-def setting(method: str, *, data: str, steps: int | None, width: int | None) -> Config:
+def setting(
+    method: str,
+    *,
+    data: str,
+    steps: int | None = None,
+    width: int | None = None,
+    changes: Sequence[str] = (),
+) -> Config:
     """The config of a method; None: steps and widths as they are there.
 
-    A critic that makes several steps sees as many whole batches.
+    changes: "section.field=value" each, after those of METHODS. A critic that makes
+    several steps sees as many whole batches.
     """
     config = gan_grid25.get_config()
     config.data.name = data
     config.update(METHODS[method])
-    config.training.batch_size *= config.method.critic_steps
     if steps is not None:
         config.training.num_steps = steps
     if config.optim.decay_steps is not None:
@@ -73,6 +83,14 @@ def setting(method: str, *, data: str, steps: int | None, width: int | None) -> 
     if width is not None:
         config.model.g_widths = (width,) * len(config.model.g_widths)
         config.model.d_widths = (width,) * len(config.model.d_widths)
+    for change in changes:
+        field, _, value = change.partition("=")
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            pass  # a word
+        config.update_from_flattened_dict({field: value})
+    config.training.batch_size *= config.method.critic_steps
     return config
 
 
@@ -112,7 +130,13 @@ def scores(samples: Array, modes: Modes) -> dict[str, list[float]]:
 
 def measure(method: str, flags: argparse.Namespace) -> dict[str, Any]:
     """Trains a method and counts; what is written of it."""
-    config = setting(method, data=flags.data, steps=flags.steps, width=flags.width)
+    config = setting(
+        method,
+        data=flags.data,
+        steps=flags.steps,
+        width=flags.width,
+        changes=flags.set,
+    )
     dataset = load(flags.data, num_train=config.data.num_train)
     assert dataset.train.arrays is not None
     experiment = make_experiment(config, dataset.spec)
@@ -167,6 +191,9 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
     parser.add_argument("--steps", type=int, help="of training; the config's")
     parser.add_argument("--width", type=int, help="of all layers; the config's")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="SECTION.FIELD=VALUE", help="of config"
+    )
     parser.add_argument("--out", type=Path, help="a JSON file for all numbers")
     flags = parser.parse_args(args)
 

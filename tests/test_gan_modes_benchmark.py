@@ -22,7 +22,7 @@ def quick_compilation():
 
 @pytest.mark.parametrize("method", ["PacGAN4", "WGAN-GP"])  # the unusual batches
 def test_every_method_fits_its_batch(method):
-    config = benchmark.setting(method, data="gaussians8", steps=None, width=None)
+    config = benchmark.setting(method, data="gaussians8")
     spec = load("gaussians8", num_train=10, num_eval=10).spec
     experiment = make_experiment(config, spec)
     batch = {
@@ -36,7 +36,9 @@ def test_every_method_fits_its_batch(method):
 
 def test_the_table_and_its_file(tmp_path, capsys):
     out = tmp_path / "modes.json"
-    benchmark.main([*SMALL, "--methods", "GAN", f"--out={out}"])
+    benchmark.main(
+        [*SMALL, "--methods=GAN", f"--out={out}", "--set", "method.packing=2"]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("| GAN | ") and lines[-2].endswith("| 6.3 ± 0.5 |")
     results = json.loads(out.read_text())
@@ -45,4 +47,6 @@ def test_the_table_and_its_file(tmp_path, capsys):
     drawn = results["GAN"]["scores"]
     assert all(len(values) == 2 for values in drawn.values())
     assert drawn["mode_kl"][0] != drawn["mode_kl"][1]  # the seeds differ
-    assert results["GAN"]["config"]["training"]["num_steps"] == 3
+    config = results["GAN"]["config"]
+    assert config["training"]["num_steps"] == config["optim"]["decay_steps"] == 3
+    assert (config["method"]["packing"], config["method"]["penalty"]) == (2, "none")

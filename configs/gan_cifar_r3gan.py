@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.augment = "ada"  # of what it sees: none, diffaugment or ada
     config.method.augment_policy = ("color", "translation", "cutout")  # "diffaugment"
     config.method.ada_target = 0.6  # these two of "ada": share of data known for sure
-    config.method.ada_speed = 500_000  # images in which p could go from 0 to 1
+    config.method.ada_speed = 500_000.0  # images in which p could go from 0 to 1
     config.method.flip = True  # mirror images half the time
     config.method.point_scale = 1.0
 

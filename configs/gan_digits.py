@@ -27,20 +27,17 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.num_train = placeholder(int)
 
     config.model = ConfigDict()
-    config.model.backbone = "dcgan"
+    config.model.backbone = "sngan"
     config.model.latent_dim = 32
-    config.model.g_channels = 64
-    config.model.d_channels = 64
-    config.model.d_norm = "none"  # "batch": without a penalty only
-    config.model.d_spectral = False
-    config.model.d_minibatch_std = False
+    config.model.g_channels = 32
+    config.model.d_channels = 32
     config.model.num_classes = 10  # 0: no labels
 
     config.method = ConfigDict()
     # minimax, non_saturating, least_squares, hinge, wasserstein or relativistic
-    config.method.loss = "non_saturating"
-    config.method.penalty = "r1"  # none, r1, r1_r2, wgan_gp or dragan
-    config.method.penalty_weight = 0.1  # gamma of R1 and R2, lambda of the others
+    config.method.loss = "hinge"
+    config.method.penalty = "none"  # none, r1, r1_r2, wgan_gp or dragan
+    config.method.penalty_weight = 0.0  # gamma of R1 and R2, lambda of the others
     config.method.penalty_weight_end = placeholder(float)  # by a cosine; None: constant
     config.method.penalty_every = 1  # above 1: lazily, so many times the weight
     config.method.critic_steps = 1  # each on its own part of the batch
@@ -49,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.augment = "ada"  # of what it sees: none, diffaugment or ada
     config.method.augment_policy = ("color", "translation", "cutout")  # "diffaugment"
     config.method.ada_target = 0.6  # these two of "ada": share of data known for sure
-    config.method.ada_speed = 100_000  # images in which p could go from 0 to 1
+    config.method.ada_speed = 100_000.0  # images in which p could go from 0 to 1
     config.method.flip = (
         False  # mirror images half the time; a mirrored digit is no digit
     )

@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.augment = "none"  # of images: "diffaugment" or "ada"
     config.method.augment_policy = ("translation", "cutout")  # of "diffaugment"
     config.method.ada_target = 0.6  # these two of "ada"
-    config.method.ada_speed = 500_000  # images in which p could go from 0 to 1
+    config.method.ada_speed = 500_000.0  # images in which p could go from 0 to 1
     config.method.flip = False  # of images
     config.method.point_scale = 2.8  # about the standard deviation of the points
 

@@ -510,10 +510,11 @@ def check_batch(config: Config) -> None:
 def check_network(config: Config, spec: DataSpec) -> None:
     """Raises UserError for networks that do not fit the data or the method."""
     method, model = config.method, config.model
-    if spec.num_levels == 0 and (model.backbone != "mlp" or method.flip):
+    of_images = model.backbone != "mlp" or method.flip or method.augment != "none"
+    if spec.num_levels == 0 and of_images:
         raise UserError(
             f"{spec.name} has points of shape {spec.shape}: choose "
-            "model.backbone='mlp' and method.flip=False"
+            "model.backbone='mlp', method.flip=False and method.augment='none'"
         )
     if model.num_classes not in (0, spec.num_classes):
         raise UserError(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,6 +70,16 @@ def make_blind(config, spec):
     return dataclasses.replace(make_two_pixels(config, spec), encode=None, decode=None)
 
 
+def make_prior_alone(config, spec):
+    """Decodes, and draws codes on a line: both numbers alike, in (0, 1)."""
+
+    def prior(key, num):
+        return jnp.tile(jax.random.uniform(key, (num, 1)), 2)
+
+    plain = make_two_pixels(config, spec)
+    return dataclasses.replace(plain, encode=None, prior=prior)
+
+
 def make_broken(config, spec):
     plain = make_two_pixels(config, spec)
     return dataclasses.replace(
@@ -80,6 +91,7 @@ EXPERIMENTS = {
     "two_pixels": make_two_pixels,
     "with_prior": make_with_prior,
     "blind": make_blind,
+    "prior_alone": make_prior_alone,
     "broken": make_broken,
 }
 
@@ -236,6 +248,25 @@ def test_a_prior_is_sampled_and_another_run_stands_beside(trained, tmp_path):
     expected = np.linalg.norm(train.reshape(1000, -1) - grey.ravel(), axis=1).min()
     distance = result["metrics"]["real_distance_of_samples"]
     assert distance == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_a_prior_alone_the_walks_between_draws_are_shown(tmp_path):
+    run(tmp_path, "train", name="prior_alone")
+    run(tmp_path, "latents", name="prior_alone", num_images=5)
+    result = report(tmp_path)
+    shown = ["interpolation_linear", "interpolation_spherical", "manifold"]
+    assert sorted(result["protocol"]["pictures"]) == shown
+    assert result["protocol"]["code_dim"] == 2 and result["metrics"] == {}
+    for name in shown[:2]:  # draws of one direction: the arc is the line
+        grid = cells(tmp_path / f"latents/4_{name}.png", columns=5)
+        (r0, c0), (r1, c1) = SEEN
+        np.testing.assert_array_equal(grid[..., r0, c0], grid[..., r1, c1])
+        way = grid[..., r0, c0]
+        assert way.shape == (5, 5) and len(np.unique(way[:, 0])) > 1
+        middle = (way[:, 0] + way[:, -1]) / 2
+        np.testing.assert_allclose(way[:, 2], middle, atol=255 / 16)
+    with pytest.raises(UserError, match="has no encode: leave it out"):
+        run(tmp_path, "latents", name="prior_alone", pairs=((1, 2),))
 
 
 def test_a_stop_leaves_nothing_half_done(trained, tmp_path):

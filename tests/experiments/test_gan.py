@@ -1,11 +1,22 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy import stats
 
-from configs import gan_grid25
-from experiments.gan import clipped, in_turn, make_experiment, pack
+from configs import gan_digits, gan_grid25
+from experiments.gan import (
+    clipped,
+    draw_noise,
+    in_turn,
+    make_experiment,
+    pack,
+    penalty_weight,
+)
+from genjax import modes
 from genjax.data import toy
 from genjax.evaluation.frechet import frechet_distance
 from genjax.evaluation.modes import Modes, mode_metrics
@@ -30,14 +41,26 @@ DIGITS = DataSpec(
     num_eval=16,
     num_classes=10,
 )
+ODD = dataclasses.replace(DIGITS, name="odd", shape=(9, 9, 1))
+DCGAN = {
+    "backbone": "dcgan",
+    "latent_dim": 8,
+    "g_channels": 8,
+    "d_channels": 8,
+    "d_norm": "none",
+    "d_spectral": False,
+    "num_classes": 10,
+}
 RING = toy.density("gaussians8")
 MEAN, FACTOR = np.array([2.0, -1.0]), np.array([[1.0, 0.0], [0.8, 0.5]])
 
 
 def build(spec=POINTS, **changes):
     """The experiment at tiny, with config.section__field = value changed."""
-    config = gan_grid25.get_config("tiny")
+    config = (gan_grid25 if spec is POINTS else gan_digits).get_config("tiny")
     config.method.critic_steps = 1
+    if spec is not POINTS:
+        config.model = ConfigDict(DCGAN)
     for name, value in changes.items():
         section, field = name.split("__")
         config[section][field] = value
@@ -171,6 +194,8 @@ def test_packing_widens_the_discriminator_alone():
     assert alone.g_params == packed.g_params
     rows = jnp.arange(12.0).reshape(6, 2)
     np.testing.assert_array_equal(pack(rows, 3)[1], [6, 7, 8, 9, 10, 11])
+    images = jnp.arange(8.0).reshape(4, 1, 2, 1)
+    np.testing.assert_array_equal(pack(images, 2)[1], [[[4, 6], [5, 7]]])
     assert build(method__packing=4).evaluate is None
 
 
@@ -224,13 +249,135 @@ def test_samples_are_of_the_averaged_generator():
     )
 
 
+# --- images, labels and statistics ----------------------------------------------------
+
+
+def digits_batch(num=8):
+    image = np.random.default_rng(0).integers(0, 17, (num, 8, 8, 1), np.uint8)
+    return {"image": jnp.asarray(image), "label": jnp.arange(num) % 10}
+
+
+def test_statistics_are_gathered_in_training_and_used_in_evaluation():
+    experiment = build(
+        DIGITS,
+        method__augment="none",
+        method__penalty="none",
+        model__d_norm="batch",
+        model__d_spectral=True,
+    )
+    before = jax.jit(experiment.init)(KEY)
+    batch = digits_batch()
+    state, _ = jax.jit(experiment.train_step)(before, batch, KEY)
+    for name in ("g_stats", "d_stats", "ema_stats"):
+        old, new = (jax.tree.leaves(getattr(s, name)) for s in (before, state))
+        assert old and all(
+            not np.array_equal(*two) for two in zip(old, new, strict=True)
+        )
+    raw = experiment.raw_weights(state)
+    jax.tree.map(np.testing.assert_array_equal, raw.ema_stats, state.g_stats)
+    evaluate = jax.jit(experiment.evaluate)
+    values = evaluate(state, batch, KEY)["test_logit"]
+    others = {k: v.at[1:].set(v[0]) for k, v in batch.items()}
+    np.testing.assert_allclose(
+        evaluate(state, others, KEY)["test_logit"][0], values[0], rtol=1e-5
+    )
+
+
+def test_a_label_changes_the_sample_and_only_its_own():
+    experiment = build(DIGITS)
+    state = jax.jit(experiment.init)(KEY)
+    loud = jax.tree.map(lambda w: 30.0 * w, state.ema_params)  # or all would be gray
+    state = state._replace(ema_params=loud)
+    sample = jax.jit(experiment.sample, static_argnums=2)
+    zeros, mixed = (
+        np.asarray(sample(state, KEY, 2, jnp.array(label)), np.int32)
+        for label in ([0, 0], [0, 7])
+    )
+    np.testing.assert_array_equal(zeros[0], mixed[0])
+    assert not np.array_equal(zeros[1], mixed[1])
+    assert experiment.decode is None, "a code alone does not say the class"
+    assert modes.class_columns(tuple(range(10))) == 10
+    assert modes.class_columns((3,)) is None
+
+
+def test_augmentation_follows_the_discriminator():
+    """p goes up while all data are told for sure, and down while none are."""
+    speed, start = 1000.0, 0.5
+    experiment = build(
+        DIGITS,
+        method__ada_speed=speed,
+        optim__learning_rate=0.0,
+    )
+    state = jax.jit(experiment.init)(KEY)._replace(augment_p=jnp.float32(start))
+    step = jax.jit(experiment.train_step)
+    for sign in (1.0, -1.0):
+        d_params = jax.tree.map(jnp.zeros_like, state.d_params)
+        d_params["out"]["bias"] = jnp.array([sign])
+        after, metrics = step(state._replace(d_params=d_params), digits_batch(), KEY)
+        assert float(after.augment_p) == pytest.approx(start + sign * 8 / speed)
+        assert metrics["augment_p"] == after.augment_p
+
+
+def test_truncated_noise_stays_within_its_limit():
+    z = np.asarray(draw_noise(KEY, 4000, 5, 0.7))
+    assert 0.69 < np.abs(z).max() <= 0.7
+    assert z.std() == pytest.approx(stats.truncnorm.std(-0.7, 0.7), rel=0.02)
+    whole = draw_noise(KEY, 4000, 5)
+    assert stats.kstest(np.asarray(whole).ravel(), "norm").pvalue > 1e-3
+
+
+def test_a_lazy_penalty_pulls_as_much_on_average():
+    """Adam's first moment after one step is the gradient, but for a factor."""
+
+    def moments(every, steps):
+        experiment = build(
+            **SMALL, method__penalty_every=every, method__penalty_weight=5.0
+        )
+        state, step = jax.jit(experiment.init)(KEY), jax.jit(experiment.train_step)
+        batch = {"image": RING.sample(KEY, 64)}
+        for i in steps:
+            after, metrics = step(state._replace(step=jnp.int32(i)), batch, KEY)
+            mu = [x for x in jax.tree.leaves(after.d_opt_state) if x.ndim == 2]
+            yield np.concatenate([np.ravel(x) for x in mu[: len(mu) // 2]]), metrics
+
+    (always, metrics), *_ = moments(1, [0])
+    lazy = list(moments(3, [0, 1, 2]))
+    assert [float(m["penalty"]) > 0 for _, m in lazy] == [True, False, False]
+    taken, plain = float(lazy[0][1]["penalty"]), float(metrics["penalty"])
+    assert taken == pytest.approx(3 * plain, rel=1e-5)
+    mean = np.mean([mu for mu, _ in lazy], axis=0)
+    np.testing.assert_allclose(mean, always, rtol=1e-4, atol=1e-6)
+    assert np.abs(lazy[1][0] - always).max() > 1e-3
+
+
+def test_the_weight_of_the_penalty_goes_to_its_end():
+    def at(step, end):
+        options = {"start": 4.0, "end": end, "num_steps": 100}
+        return float(penalty_weight(jnp.int32(step), **options))
+
+    assert [at(i, 1.0) for i in (0, 50, 100, 200)] == pytest.approx([4.0, 2.5, 1, 1])
+    assert at(70, None) == 4.0
+
+
 # --- mistakes -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"spec": DIGITS}, "digits has images of shape"),
+        ({"model__backbone": "dcgan"}, "gaussians25 has points of shape"),
+        ({"method__flip": True}, "gaussians25 has points of shape"),
+        ({"method__augment": "ada"}, "gaussians25 has points of shape"),
+        ({"spec": DIGITS, "model__num_classes": 3}, "has 10 classes, not"),
+        (
+            {"spec": DIGITS, "model__d_norm": "batch", "method__penalty": "r1"},
+            "choose another d_norm",
+        ),
+        ({"spec": DIGITS, "method__packing": 2}, "of several classes side by side"),
+        ({"spec": DIGITS, "method__augment_policy": ("colour",)}, "mean color"),
+        ({"spec": ODD}, "does not fit odd"),
+        ({"sampler__truncation": 0.0}, "truncation must be more than 0"),
+        ({"method__penalty_every": 0}, "penalty_every must be at least 1"),
         ({"method__loss": "hing"}, "did you mean 'hinge'"),
         ({"method__penalty": "r2"}, "penalty='r2' does not exist"),
         ({"method__critic_steps": 0}, "critic_steps must be at least 1, not 0"),

@@ -89,6 +89,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     g_optimizer = make_optimizer(**optim)
     if d_learning_rate is not None:
         optim["learning_rate"] = d_learning_rate
+    # Its updates are so many times as many: the schedules end with the training.
+    optim["warmup_steps"] *= method.critic_steps
+    if optim["decay_steps"] is not None:
+        optim["decay_steps"] *= method.critic_steps
     d_optimizer = make_optimizer(**optim)
 
     # --- data and networks ------------------------------------------------------------

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from genjax.nn.conv import Conv
 from genjax.nn.conv_transpose import ConvTranspose
 from genjax.nn.embeddings import check_label
-from genjax.nn.norms import BATCH_NORM, minibatch_std, spectral
+from genjax.nn.norms import BATCH_MOMENTUM, minibatch_std, spectral
 from genjax.nn.resample import num_halvings
 from genjax.typing import Array, Key
 
@@ -148,5 +148,8 @@ class DCGANDiscriminator(nn.Module):
 
 def _batch_norm(name: str, train: bool) -> nn.BatchNorm:
     return nn.BatchNorm(
-        use_running_average=not train, scale_init=gain_init, name=name, **BATCH_NORM
+        use_running_average=not train,
+        momentum=BATCH_MOMENTUM,
+        scale_init=gain_init,
+        name=name,
     )

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 
 from genjax.typing import Array
 
-# of the GANs that use batch norm, and PyTorch's defaults (there momentum is 0.1)
-BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+# of the running statistics of GANs: what DCGAN's and SNGAN's released code take
+BATCH_MOMENTUM = 0.9
 
 
 def num_groups(channels: int, *, max_groups: int = 32, min_size: int = 4) -> int:
@@ -113,13 +113,14 @@ class ConditionalBatchNorm(nn.Module):
         plain = self.num_classes == 0
         x = nn.BatchNorm(
             use_running_average=not train,
+            momentum=BATCH_MOMENTUM,
             use_scale=plain,
             use_bias=plain,
             name="norm",
-            **BATCH_NORM,
         )(x)
         if plain:
             return x
+        assert label is not None  # the networks have checked it
         ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
         scale, bias = (
             nn.Embed(self.num_classes, x.shape[-1], embedding_init=init, name=name)

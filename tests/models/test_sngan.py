@@ -34,8 +34,8 @@ def test_parameters_by_hand_from_the_papers_table():
 
 def test_the_part_of_the_class_is_its_embedding_times_the_features():
     """Orthogonal embeddings have spectral norm 1, so they are as they were given."""
-    net, x = SNGANDiscriminator(num_classes=4, channels=4), jnp.ones((4, 8, 8, 1))
-    x = jax.random.normal(KEY, (4, 8, 8, 1))
+    net = SNGANDiscriminator(num_classes=4, channels=4)
+    x = 100.0 * jax.random.normal(KEY, (4, 8, 8, 1))
     init = jax.jit(lambda: net.init(KEY, x, jnp.arange(4), train=True))
     variables = init()
     head = variables["params"]["out"]
@@ -54,5 +54,5 @@ def test_the_part_of_the_class_is_its_embedding_times_the_features():
     told = logits(orthogonal, label)
     assert np.abs(told).max() > 0.1
     np.testing.assert_allclose(
-        told, jnp.sum(orthogonal[label] * features, axis=-1), rtol=1e-4, atol=1e-5
+        told, jnp.sum(orthogonal[label] * features, axis=-1), rtol=1e-4, atol=1e-4
     )

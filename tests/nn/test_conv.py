@@ -126,8 +126,9 @@ def test_layers_take_the_parameters_of_flax():
         )
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("function", [conv, conv_transpose])
+@pytest.mark.parametrize(
+    ("function", "stride"), [(conv, 1), (conv, 2), (conv_transpose, 2)]
+)
 def test_gradients_in_a_loop_have_their_axes_in_order(function, stride):
     """XLA:CPU runs a convolution with permuted axes 10-100 times slower in a loop.
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.nn.resample import downsample, upsample
+from genjax.nn.resample import downsample, num_halvings, upsample
 
 FILTERS = [(1, 1), (1, 3, 3, 1), (1, 5, 10, 10, 5, 1)]
 
@@ -65,3 +65,12 @@ def test_misfits_are_refused():
         downsample(jnp.ones((1, 3, 4, 1)))
     with pytest.raises(ValueError, match="even number of taps, not 3"):
         upsample(jnp.ones((1, 4, 4, 1)), (1, 2, 1))
+
+
+def test_number_of_halvings():
+    smallest = {8: 4, 14: 7, 28: 7, 32: 4, 48: 6, 64: 4, 128: 4}
+    for size, least in smallest.items():
+        assert size / 2 ** num_halvings(size, size) == least
+    assert num_halvings(32, 24) == 3
+    with pytest.raises(ValueError, match="30x30 cannot be halved down to 7"):
+        num_halvings(30, 30)

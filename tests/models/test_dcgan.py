@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator

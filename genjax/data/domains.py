@@ -276,7 +276,7 @@ def _side(
     shape: tuple[int, ...],
     num_levels: int,
 ) -> _Side:
-    def change(images: Images) -> Images:
+    def change(images: np.ndarray) -> np.ndarray:
         return bring(
             images, num_levels=spec.num_levels, shape=shape, to_levels=num_levels
         )

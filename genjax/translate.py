@@ -30,7 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from genjax.commandline import Options
-from genjax.data.domains import MAPS, bring
+from genjax.data.domains import MAPS, bring, relevel
 from genjax.data.folder import ENDINGS, MODES, open_picture, pictures_below
 from genjax.evaluation import extractors
 from genjax.evaluation.runner import choose_weights
@@ -120,11 +120,7 @@ def translate_files(setup: Setup, state: Any) -> None:
             raise Stopped(f"before {source} was translated")
         translated = run(read_picture(source, spec))
         if first:
-            shape = translated.shape[1:]
-            whole = bring(
-                translated, num_levels=spec.num_levels, shape=shape, to_levels=256
-            )
-            save_png(target, whole[0])
+            save_png(target, relevel(translated, spec.num_levels, 256)[0])
     if first:
         print(f"{len(files)} pictures in {out}", file=sys.stderr)
 

@@ -92,7 +92,8 @@ def test_a_trained_model_end_to_end(tmp_path, pictures):
     flags = {"input": pictures, "direction": "b_to_a", "weights": "raw"}
     run(tmp_path, "translate", cyclegan.make_experiment, **flags)
     for name in ("wide.png", "deeper/small.png"):
-        assert Image.open(tmp_path / "translated" / name).size == (8, 8)
+        with Image.open(tmp_path / "translated" / name) as picture:
+            assert picture.size == (8, 8)
 
 
 def test_label_preservation_of_known_answers(trained, monkeypatch, capsys):

@@ -35,7 +35,7 @@ from genjax.data.split import (
 from genjax.typing import DataSpec, UserError
 
 Images = UInt8[np.ndarray, "n h w c"]
-Change = Callable[[Images], Images]
+Change = Callable[[np.ndarray], np.ndarray]
 
 
 # --- known maps -----------------------------------------------------------------------
@@ -224,25 +224,31 @@ def common_form(
 
 def bring(
     images: Images, *, num_levels: int, shape: tuple[int, ...], to_levels: int
-) -> Images:
+) -> UInt8[np.ndarray, "n h2 w2 c2"]:
     """The images with so many levels and of this shape, (height, width, channels).
 
-    Where the size differs, the centered square is resized by `center_square`.
+    Where the size differs, the centered square is resized by `center_square`, with 256
+    levels before it comes to to_levels.
     """
-    if num_levels != to_levels:
-        scaled = np.arange(num_levels) * ((to_levels - 1) / (num_levels - 1))
-        images = scaled.round().astype(np.uint8)[images]
     if images.shape[1:] == shape:
-        return images
+        return relevel(images, num_levels, to_levels)
     mode = MODES["rgb" if shape[2] == 3 else "gray"]
     brought = np.empty((len(images), *shape), np.uint8)
-    for image, out in zip(images, brought, strict=True):
+    for image, out in zip(relevel(images, num_levels, 256), brought, strict=True):
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
         picture = picture.convert(mode)
         if image.shape[:2] != shape[:2]:
             picture = center_square(picture, shape[0])
         out[:] = np.asarray(picture).reshape(shape)
-    return brought
+    return relevel(brought, 256, to_levels)
+
+
+def relevel(images: Images, num_levels: int, to_levels: int) -> Images:
+    """Levels 0 ... num_levels - 1 to the nearest of 0 ... to_levels - 1."""
+    if num_levels == to_levels:
+        return images
+    scaled = np.arange(num_levels) * ((to_levels - 1) / (num_levels - 1))
+    return scaled.round().astype(np.uint8)[images]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +276,7 @@ def _side(
     shape: tuple[int, ...],
     num_levels: int,
 ) -> _Side:
-    def change(images: Images) -> Images:
+    def change(images: np.ndarray) -> np.ndarray:
         return bring(
             images, num_levels=spec.num_levels, shape=shape, to_levels=num_levels
         )

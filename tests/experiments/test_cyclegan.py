@@ -39,8 +39,19 @@ def pairs(split, rows):
     return {"image": jnp.asarray(split.read(np.asarray(rows))["image"])}
 
 
-def one_step(experiment, batch):
-    return jax.jit(experiment.train_step)(experiment.init(KEY), batch, KEY)
+@functools.cache
+def compiled():
+    """(the first state, the step) of one experiment, compiled once for several tests.
+
+    All three losses count, and the second step is the last one at a learning rate.
+    """
+    experiment = build(
+        method__identity_weight=3.0,
+        method__cycle_weight=7.0,
+        optim__constant_steps=1,
+        optim__decay_steps=1,
+    )
+    return jax.jit(experiment.init)(KEY), jax.jit(experiment.train_step)
 
 
 # --- what it learns -------------------------------------------------------------------
@@ -87,12 +98,12 @@ def test_learns_to_invert_digits():
 
 def test_it_does_not_matter_which_images_come_side_by_side():
     """So no pairing can be learned, whatever the order of the data."""
-    experiment = build(method__flip=False)
+    state, step = compiled()
     batch = pairs(digits().train, range(8))
     image = np.array(batch["image"])
     image[:, 1] = image[[3, 1, 7, 0, 2, 6, 5, 4], 1]
     (state, metrics), (other, other_metrics) = (
-        one_step(experiment, b) for b in (batch, {"image": jnp.asarray(image)})
+        step(state, b, KEY) for b in (batch, {"image": jnp.asarray(image)})
     )
     for name, value in metrics.items():
         np.testing.assert_allclose(value, other_metrics[name], rtol=1e-4)
@@ -103,10 +114,10 @@ def test_it_does_not_matter_which_images_come_side_by_side():
 
 def test_the_first_losses_by_hand():
     """Networks without weights: images of 0, logits of 0."""
-    experiment = build(method__identity_weight=3.0, method__cycle_weight=7.0)
-    state = jax.tree.map(jnp.zeros_like, experiment.init(KEY))
+    state, step = compiled()
+    state = jax.tree.map(jnp.zeros_like, state)
     batch = pairs(digits().train, range(8))
-    state, metrics = jax.jit(experiment.train_step)(state, batch, KEY)
+    state, metrics = step(state, batch, KEY)
     x = np.asarray(batch["image"], float) / 8.0 - 1.0
     off = np.abs(x[:, 0]).mean() + np.abs(x[:, 1]).mean()
     np.testing.assert_allclose(metrics["cycle"], off, rtol=1e-5)
@@ -119,10 +130,9 @@ def test_the_first_losses_by_hand():
 
 def test_the_learning_rate_falls_to_zero():
     """Constant for constant_steps, then a line: the last update is none."""
-    experiment = build(optim__constant_steps=1, optim__decay_steps=1)
+    state, step = compiled()
     batch = pairs(digits().train, range(8))
-    step = jax.jit(experiment.train_step)
-    first, _ = step(experiment.init(KEY), batch, KEY)
+    first, _ = step(state, batch, KEY)
     second, _ = step(first, batch, KEY)
     third, _ = step(second, batch, KEY)
 
@@ -231,12 +241,6 @@ def test_the_paper_network_fits_its_photographs():
     state = jax.eval_shape(experiment.init, KEY)
     after, _ = jax.eval_shape(experiment.train_step, state, batch, KEY)
     assert after.pools["a"].images.shape == (50, 256, 256, 3)
-    assert set(jax.eval_shape(experiment.evaluate, state, batch, KEY)) == {
-        "cycle_l1_a",
-        "cycle_l1_b",
-        "identity_l1_a",
-        "identity_l1_b",
-    }  # and no rmse: no pairs are known
 
 
 @pytest.mark.parametrize("side", [8, 28, 31])

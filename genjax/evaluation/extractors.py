@@ -30,11 +30,19 @@ class Extractor:
     apply: (B, *shape) like batch["image"] -> (features (B, D), logits (B, classes), or
         None for a network that is no classifier).
     note: what it was trained on, how well it classifies, and the hash of its weights.
+    frechet: the name of the Frechet distance in these features, where it has one of its
+        own, like "fid".
     """
 
     name: str
     apply: Callable[[Array | np.ndarray], tuple[Array, Array | None]]
     note: str
+    frechet: str | None = None
+
+    @property
+    def frechet_name(self) -> str:
+        """The name of the Frechet distance: frechet_<name>, unless it has its own."""
+        return self.frechet or f"frechet_{self.name}"
 
 
 def folder() -> Path:

@@ -248,9 +248,10 @@ def from_torch(arrays: Mapping[str, np.ndarray]) -> Params:
     Raises UserError for arrays that are missing or of another shape.
     """
     image = jnp.zeros((1, SIDE, SIDE, 3))
-    wanted: Any = jax.eval_shape(Inception().init, jax.random.key(0), image)["params"]
+    tree: Any = jax.eval_shape(Inception().init, jax.random.key(0), image)
+    shapes: dict[tuple, Any] = flax.traverse_util.flatten_dict(tree["params"])
     flat = {}
-    for path, leaf in flax.traverse_util.flatten_dict(wanted).items():
+    for path, leaf in shapes.items():
         if path == ("fc", "kernel"):
             flat[path] = _array(arrays, "fc.weight", leaf.shape[::-1]).T
         elif path[-2:] == ("conv", "kernel"):

@@ -80,7 +80,7 @@ def summarize(
             found, logits = jax.device_get(extractor.apply(chunk))
             part = moments(found)
             features = part if features is None else merge(features, part)
-            if logits is not None:
+            if logits is not None and extractor.reads_labels:
                 predicted.append(logits.argmax(axis=-1))
     if count == 0:
         raise ValueError(f"there is not one example in {name}")

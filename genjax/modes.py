@@ -10,6 +10,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -44,7 +45,7 @@ from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest
 from genjax.trajectories.mode import trajectories
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 # Streams of the config's seed; 0 and 1 are those of genjax.train.compile.
 PICTURE_STREAM, EVALUATION_STREAM = 2, 3
@@ -253,32 +254,53 @@ def evaluate(
 ) -> None:
     """Scores a checkpoint and writes evaluation/<step>.json, as training does.
 
+    With the panel and <step>_neighbours.png, which training leaves out: the samples
+    nearest to a training image, each followed by the nearest ones.
     With --weights=raw or another --seed the file is <step>_raw.json, <step>_seed1.json.
     """
     setup, state, step = load_trained(options, make_experiment, stop)
     check_labels(options.labels, setup.dataset.spec)
-    result = make_evaluator(setup, seed=options.seed)(state, weights=options.weights)
+    evaluator = make_evaluator(setup, seed=options.seed, full=True)
+    result = evaluator(state, weights=options.weights)
     if distributed.is_first():
         suffix = "_raw" if options.weights == "raw" else ""
         suffix += f"_seed{options.seed}" if options.seed else ""
         path = metrics.write_evaluation(setup.workdir, step, result, suffix=suffix)
+        if evaluator.nearest_training is not None:
+            show_neighbors(
+                path.with_name(f"{step}{suffix}_neighbours.png"),
+                evaluator.nearest_training,
+                setup.dataset.spec,
+            )
         print(json.dumps({"step": step, **result}, indent=2))
         print(path, file=sys.stderr)
 
 
-def make_evaluator(setup: Setup, *, seed: int) -> Evaluator:
-    """The evaluation that config.eval describes, of all that the model can do."""
+def show_neighbors(path: Path, examples: np.ndarray, spec: DataSpec) -> None:
+    """A picture of images (n, 1 + k, h, w, c), two of n in a row; none of points."""
+    if spec.dtype == "uint8":
+        images = examples.reshape(-1, *spec.shape)
+        columns = 2 * examples.shape[1]
+        grids.save_png(path, grids.image_grid(images, spec.num_levels, columns=columns))
+
+
+def make_evaluator(setup: Setup, *, seed: int, full: bool = False) -> Evaluator:
+    """The evaluation that config.eval describes, of all that the model can do.
+
+    full: with the panel, see `Evaluator`.
+    """
     config, dataset, options = setup.config, setup.dataset, setup.options
     extractor = None
     if options.extractor is not None:
         extractor = extractors.load(options.extractor, dataset.spec)
     reference = references.find(
-        dataset.fingerprint, dataset.train.name, extractor
+        dataset.fingerprint, dataset.train.name, extractor, keep=full
     ) or summarize(
         examples_of(dataset.train),
         name=dataset.train.name,
         spec=dataset.spec,
         extractor=extractor,
+        keep=full,
         should_stop=setup.stop,
     )
     return Evaluator(
@@ -293,6 +315,7 @@ def make_evaluator(setup: Setup, *, seed: int) -> Evaluator:
         labels=None if options.labels is None else np.array(options.labels, np.int32),
         extractor=extractor,
         modes=known_modes(dataset.spec.name),
+        full=full,
         mesh=setup.compiled.mesh,
         should_stop=setup.stop,
     )

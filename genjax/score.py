@@ -18,6 +18,7 @@ from genjax.data.split import Split
 from genjax.evaluation import extractors, references
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.modes import Modes
+from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
     floors,
     not_available,
@@ -69,18 +70,26 @@ def open_source(
 def summary_of(
     split: Split, source: Source, extractor: Extractor | None
 ) -> tuple[Summary, Path | None]:
-    """The summary of a split, kept from before or else worked out and kept.
+    """The summary of a split with its rows, kept from before or worked out and kept.
 
-    Returns it with its file; None where it is not kept: the extractor has no digest, or
-    the disk is full.
+    Returns it with its file; None where it is not kept: the extractor has no digest, it
+    is too large, or the disk is full.
     """
-    path = references.path_of(source.fingerprint, split.name, extractor)
-    found = references.find(source.fingerprint, split.name, extractor)
+    identity = source.fingerprint, split.name, extractor
+    path = references.path_of(*identity, keep=True)
+    found = references.find(*identity, keep=True)
     if found is not None:
         return found, path
     summary = summarize(
-        split.chunks(), name=split.name, spec=source.spec, extractor=extractor
+        split.chunks(),
+        name=split.name,
+        spec=source.spec,
+        extractor=extractor,
+        keep=True,
     )
+    if references.size_of(summary) > references.MAX_BYTES:
+        logging.warning("the summary of %s is too large to be kept", split.name)
+        return summary, None
     if path is not None:
         try:
             metrics.write_atomically(path, references.to_bytes(summary))
@@ -123,6 +132,23 @@ def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any
     protocol |= sample_protocol(
         reference=reference, num_samples=drawn.count, extractor=network, modes=modes
     )
+    if test is not None:
+        panel = Panel(
+            reference,
+            test,
+            spec=source.spec,
+            extractor=None if network is None else network.name,
+        )
+        missing = panel.missing(drawn.count)
+        if missing is None:
+            found |= panel(drawn)
+            protocol |= panel.protocol(drawn.count)
+        else:
+            protocol["not_available"]["panel"] = missing
+    else:
+        protocol["not_available"]["panel"] = (
+            f"{source.spec.name} is one set: there is no test split"
+        )
     protocol["not_finite"] = [k for k, v in found.items() if not math.isfinite(v)]
     return {"protocol": protocol, "metrics": found}
 
@@ -170,7 +196,9 @@ def summarize_files(path: Path, source: Source, extractor: Extractor | None) -> 
                 )
             yield chunk
 
-    return summarize(checked(), name="samples", spec=source.spec, extractor=extractor)
+    return summarize(
+        checked(), name="samples", spec=source.spec, extractor=extractor, keep=True
+    )
 
 
 def known_modes(name: str) -> Modes | None:

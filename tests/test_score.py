@@ -74,6 +74,7 @@ def test_samples_are_scored_against_a_data_set(capsys, samples, digits, tmp_path
     assert protocol["reference_split"] == "digits train"
     assert (protocol["n_reference"], protocol["n_generated"]) == (1000, 100)
     assert (protocol["test_split"], protocol["n_test"]) == ("digits test", 447)
+    assert found["duplicates"] == 0.0 and found["kid_pixels"] < 0.1
     again = run(capsys, *arguments)[1]  # now from the references that were kept
     assert again == result
 
@@ -100,16 +101,18 @@ def test_a_folder_is_scored_against_an_archive(capsys, tmp_path):
     expected = frechet(images, images[:10], 255.0)
     assert result["metrics"]["frechet_pixels"] == pytest.approx(expected)
     assert result["protocol"]["test_split"] is None
+    assert "no test split" in result["protocol"]["not_available"]["panel"]
 
 
 def test_points_are_scored(capsys, tmp_path):
-    points = np.random.default_rng(0).normal(size=(50, 2))
+    points = np.random.default_rng(0).normal(size=(40, 2))
     np.savez(tmp_path / "points.npz", points)
     code, result, _ = run(
         capsys, f"--samples={tmp_path}/points.npz", "--data=gaussians8"
     )
     assert code == 0
     assert result["metrics"]["energy_distance"] > 0.01
+    assert "got 40" in result["protocol"]["not_available"]["panel"]
     assert result["metrics"]["modes"] <= 8.0
 
 
@@ -165,13 +168,15 @@ def test_references_differ_by_what_they_are_of():
         return extractors.Extractor(name, lambda x: (x, None), "", digest=digest)
 
     paths = {
-        references.path_of(data, split, network)
+        references.path_of(data, split, network, keep=keep)
         for data in ("one", "two")
         for split in ("train", "test")
         for network in (None, extractor("a", "x"), extractor("a", "y"))
+        for keep in (True, False)
     }
-    assert len(paths) == 12
-    assert references.path_of("one", "train", extractor("a", None)) is None
+    assert len(paths) == 24
+    own = extractor("a", None)
+    assert references.path_of("one", "train", own, keep=True) is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def inception_score(
     splits: int = SPLITS,
     shuffle_seed: int | None = 2020,
 ) -> tuple[float, float]:
-    """Exp E KL(p(y|x) || p(y)): its mean and standard deviation (ddof 0) over splits.
+    """Of exp E KL(p(y|x) || p(y)), the mean and standard deviation (ddof 0) of splits.
 
     From 1 to the number of classes. Split i takes the rows from i * n // splits on,
     and p(y) is the mean within it, so that the score grows with the rows of a split.

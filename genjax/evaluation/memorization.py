@@ -101,13 +101,15 @@ def nearest_other_ratio(rows: np.ndarray, reference: np.ndarray) -> float:
 
     Around 1 for rows of one law and as many of them, which is why at most len(rows) of
     the reference are taken; well below 1, the rows are near duplicates of each other.
+    Not finite where half of the reference are copies.
     """
     reference = reference[spread(len(reference), len(rows))]
-    medians = (
+    own, wanted = (
         np.median(nearest(x, x, 1, own=np.arange(len(x))).distance)
         for x in (rows, reference)
     )
-    return float(next(medians) / next(medians))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(own / wanted)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,12 +23,19 @@ from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.frechet import Moments
 from genjax.evaluation.summary import Summary
 
+# A summary with more is not kept: 50,000 images of CIFAR with features and logits of
+# the Inception network take 0.9 GB.
+MAX_BYTES = 2**30
+
 _FORMAT = 1  # raise it when what a summary holds changes: old files are then not read
 
 
-def path_of(fingerprint: str, split: str, extractor: Extractor | None) -> Path | None:
+def path_of(
+    fingerprint: str, split: str, extractor: Extractor | None, *, keep: bool
+) -> Path | None:
     """The file of a split, in references/ beside `extractors.folder()`.
 
+    keep: of a summary with its rows, see `summarize`.
     None for an extractor without a digest: nobody could tell that it has changed.
     """
     if extractor is None:
@@ -37,15 +44,17 @@ def path_of(fingerprint: str, split: str, extractor: Extractor | None) -> Path |
         return None
     else:
         identity, features = extractor.digest, extractor.name
-    key = json.dumps([_FORMAT, fingerprint, split, features, identity])
+    key = json.dumps([_FORMAT, fingerprint, split, features, identity, keep])
     name = re.sub(r"[^A-Za-z0-9.]+", "_", f"{split}-{features}")
     name = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     return extractors.folder().parent / "references" / name
 
 
-def find(fingerprint: str, split: str, extractor: Extractor | None) -> Summary | None:
+def find(
+    fingerprint: str, split: str, extractor: Extractor | None, *, keep: bool
+) -> Summary | None:
     """The kept summary; None if there is none, or if it is damaged, with a message."""
-    path = path_of(fingerprint, split, extractor)
+    path = path_of(fingerprint, split, extractor, keep=keep)
     if path is None or not path.exists():
         return None
     try:
@@ -64,18 +73,15 @@ def find(fingerprint: str, split: str, extractor: Extractor | None) -> Summary |
         return None
 
 
+def size_of(summary: Summary) -> int:
+    """The bytes that it takes."""
+    return sum(np.asarray(array).nbytes for array in _arrays(summary).values())
+
+
 def to_bytes(summary: Summary) -> bytes:
     """An .npz: <field> for arrays, <field>.count, .mean and .scatter for moments."""
-    arrays: dict[str, Any] = {}
-    for field in dataclasses.fields(Summary):
-        value = getattr(summary, field.name)
-        if isinstance(value, Moments):
-            parts = dataclasses.asdict(value)
-            arrays |= {f"{field.name}.{part}": v for part, v in parts.items()}
-        elif value is not None:
-            arrays[field.name] = np.asarray(value)
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, **_arrays(summary))
     return content.getvalue()
 
 
@@ -100,3 +106,15 @@ def from_bytes(content: bytes) -> Summary:
     if arrays:
         raise ValueError(f"it holds {sorted(arrays)}, which a summary has not")
     return Summary(**fields)
+
+
+def _arrays(summary: Summary) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    for field in dataclasses.fields(Summary):
+        value = getattr(summary, field.name)
+        if isinstance(value, Moments):
+            parts = dataclasses.asdict(value)
+            arrays |= {f"{field.name}.{part}": v for part, v in parts.items()}
+        elif value is not None:
+            arrays[field.name] = np.asarray(value)
+    return arrays

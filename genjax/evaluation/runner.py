@@ -21,6 +21,7 @@ from genjax.evaluation.likelihood import (
     likelihood_metrics,
 )
 from genjax.evaluation.modes import Modes
+from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
     floors,
     not_available,
@@ -36,6 +37,9 @@ Weights = Literal["ema", "raw"]
 Result = dict[str, dict[str, Any]]
 
 
+NUM_SHOWN, NUM_NEIGHBORS = 16, 3  # samples, and training examples beside each
+
+
 class Evaluator(Generic[StateT]):
     """`evaluator(state)` -> {"protocol": {...}, "metrics": {name: float}}.
 
@@ -48,8 +52,12 @@ class Evaluator(Generic[StateT]):
       are known, `mode_metrics`.
     - with an extractor: frechet_<its name>, and where labels were asked for
       label_agreement, the share of the samples that it reads as asked.
+    - when `full`: the `Panel`, in pixels or points and in the extractor's features.
     - frechet_*_floor: the test split in the place of the samples; and
       energy_distance_floor, wasserstein2_floor: as many rows of the reference split.
+
+    nearest_training: of the last samples with a panel, (n, 1 + k, *shape): the samples
+    that are nearest to a training example, each followed by its k nearest.
 
     Metrics are Python floats. One that is not finite stays as it is, so json writes NaN
     or Infinity, and the protocol's "not_finite" names it. What cannot be had is named
@@ -70,6 +78,7 @@ class Evaluator(Generic[StateT]):
         labels: np.ndarray | None = None,
         extractor: Extractor | None = None,
         modes: Modes | None = None,
+        full: bool = False,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ):
@@ -83,6 +92,8 @@ class Evaluator(Generic[StateT]):
         num_samples: 0 draws none.
         labels: for class-conditional samples, see `generate`.
         modes: of the data, for points, where they are known.
+        full: the panel as well, which takes a minute and more; the reference must be
+            summarized with keep=True.
         mesh: where state and batches live; None for a single device.
         should_stop: asked between batches and chunks; it must give the same answer on
             every process, or they wait for each other. True raises Stopped.
@@ -108,6 +119,8 @@ class Evaluator(Generic[StateT]):
         self._labels = labels
         self._extractor = extractor
         self._modes = modes
+        self._full = full
+        self.nearest_training: np.ndarray | None = None
         self._should_stop = should_stop
         whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         # Replicated results: under several processes no other array can be fetched.
@@ -178,7 +191,11 @@ class Evaluator(Generic[StateT]):
             should_stop=self._should_stop,
         )
         samples = summarize(
-            chunks, name="samples", spec=self._spec, extractor=self._extractor
+            chunks,
+            name="samples",
+            spec=self._spec,
+            extractor=self._extractor,
+            keep=self._full,
         )
         metrics = sample_metrics(
             samples,
@@ -188,7 +205,18 @@ class Evaluator(Generic[StateT]):
             labels=self._labels,
             modes=self._modes,
         )
+        if self._full and self._panel.missing(samples.count) is None:
+            metrics |= self._panel(samples)
+            self.nearest_training = self._nearest_training(samples)
         return metrics | self._floors
+
+    def _nearest_training(self, samples: Summary) -> np.ndarray:
+        """(n, 1 + k, *shape): samples, each with its nearest training examples."""
+        which, index = self._panel.nearest_training(samples, NUM_SHOWN, NUM_NEIGHBORS)
+        assert samples.rows is not None and self._reference.rows is not None
+        pairs = samples.rows[which][:, None], self._reference.rows[index]
+        shown = np.concatenate(pairs, axis=1)
+        return shown.reshape(*shown.shape[:2], *self._spec.shape)
 
     # What does not depend on the model, and is computed once.
 
@@ -199,6 +227,17 @@ class Evaluator(Generic[StateT]):
             name="test",
             spec=self._spec,
             extractor=self._extractor,
+            keep=self._full,
+        )
+
+    @functools.cached_property
+    def _panel(self) -> Panel:
+        return Panel(
+            self._reference,
+            self._test,
+            spec=self._spec,
+            extractor=self._extractor and self._extractor.name,
+            should_stop=self._should_stop,
         )
 
     @functools.cached_property
@@ -266,6 +305,8 @@ class Evaluator(Generic[StateT]):
                 if self._labels is None
                 else f"in turn {', '.join(str(label) for label in self._labels)}"
             )
+            if self._full and self._panel.missing(self._num_samples) is None:
+                protocol |= self._panel.protocol(self._num_samples)
         return protocol
 
     def _not_available(self) -> dict[str, str]:
@@ -275,6 +316,9 @@ class Evaluator(Generic[StateT]):
             for name in names
             if getattr(self._experiment, name) is None
         }
+        if self._full and self._experiment.sample is not None:
+            if missing := self._panel.missing(self._num_samples):
+                reasons["panel"] = missing
         return reasons | not_available(self._reference, self._spec)
 
 

@@ -33,7 +33,8 @@ def sample_metrics(
     labels: asked for; sample i was asked for labels[i % len(labels)].
     """
     metrics = frechet_distances(samples, reference, extractor)
-    if samples.predicted is not None and labels is not None:
+    reads = samples.predicted is not None and extractor and extractor.reads_labels
+    if reads and labels is not None:
         asked = np.resize(labels, samples.count)
         metrics["label_agreement"] = float(np.mean(samples.predicted == asked))
     if samples.points is not None:

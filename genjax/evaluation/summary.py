@@ -32,6 +32,8 @@ class Summary:
     points: (count, dim) float32, all of them; None for images.
     features: moments in the features of an extractor, if there was one.
     predicted: (count,) the class that the extractor reads each image as, if it has one.
+    rows: (count, D) the flattened examples as they are, if they are kept.
+    feature_rows, logits: (count, ...) float32 of the extractor, if they are kept.
     """
 
     name: str
@@ -41,6 +43,9 @@ class Summary:
     points: np.ndarray | None
     features: Moments | None = None
     predicted: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    feature_rows: np.ndarray | None = None
+    logits: np.ndarray | None = None
 
 
 def summarize(
@@ -49,10 +54,13 @@ def summarize(
     name: str,
     spec: DataSpec,
     extractor: Extractor | None = None,
+    keep: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """One pass over arrays (n, *spec.shape) of spec.dtype, in chunks of any size.
 
+    keep: the examples, their features and logits too, for what needs them one by one:
+        D bytes (of points 4 D) and 4 bytes a feature, for each example.
     should_stop: asked before each chunk.
     Raises ValueError if a chunk is not what spec says or there is none; Stopped when
     should_stop() is true.
@@ -60,6 +68,7 @@ def summarize(
     is_image = spec.dtype == "uint8"
     total, levels, points, count = None, None, [], 0
     features, predicted = None, []
+    kept: dict[str, list[np.ndarray]] = {"rows": [], "feature_rows": [], "logits": []}
     for chunk in chunks:
         if should_stop():
             raise Stopped(f"while reading {name}, after {count} examples")
@@ -76,12 +85,18 @@ def summarize(
             levels = part if levels is None else levels + part
         else:
             points.append(chunk)
+        if keep:
+            kept["rows"].append(chunk.reshape(len(chunk), -1))
         if extractor is not None:
             found, logits = jax.device_get(extractor.apply(chunk))
             part = moments(found)
             features = part if features is None else merge(features, part)
-            if logits is not None and extractor.reads_labels:
+            if keep:
+                kept["feature_rows"].append(found)
+            if logits is not None:
                 predicted.append(logits.argmax(axis=-1))
+                if keep:
+                    kept["logits"].append(logits)
     if count == 0:
         raise ValueError(f"there is not one example in {name}")
     return Summary(
@@ -92,6 +107,7 @@ def summarize(
         np.concatenate(points) if points else None,
         features,
         np.concatenate(predicted) if predicted else None,
+        **{name: np.concatenate(parts) for name, parts in kept.items() if parts},
     )
 
 

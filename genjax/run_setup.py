@@ -74,9 +74,7 @@ def num_test(setup: Setup) -> int:
 
 def examples_of(split: Split, chunk: int = 4096) -> Iterator[np.ndarray]:
     """All examples of a split in order, on the host."""
-    for start in range(0, len(split), chunk):
-        rows = np.arange(start, min(start + chunk, len(split)))
-        yield split.read(rows)["image"]
+    return split.chunks(chunk)
 
 
 def load_trained(

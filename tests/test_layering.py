@@ -21,8 +21,9 @@ LAYERS = {
     "diffusion": BASE | {"augment", "choices", "distributions", "experiment"},
     "data": BASE,
     "train": BASE | {"experiment"},
-    "evaluation": BASE | {"experiment", "nn"},
-    "evaluation.__main__": BASE | {"evaluation", "data", "train"},
+    "evaluation": BASE | {"choices", "experiment", "nn"},
+    "score": BASE | {"data", "evaluation", "train"},
+    "evaluation.__main__": BASE | {"evaluation", "data", "train", "score"},
     "commandline": BASE | {"choices"},
     # where they all meet
     "run_setup": BASE | {"commandline", "experiment", "data", "train"},
@@ -44,8 +45,8 @@ LAYERS = {
     | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
     "modes": BASE
     | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "latents", "classify", "solvers", "trajectories", "implicit"}
-    | {"translate"},
+    | {"run_setup", "score", "latents", "classify", "solvers", "trajectories"}
+    | {"implicit", "translate"},
     "report": BASE | {"experiment"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with

@@ -103,6 +103,34 @@ def folder(
     return Dataset(spec=spec, train=train, eval=held_out, fingerprint=fingerprint)
 
 
+def pictures(
+    dir: str, *, image_size: int | None = None, color: str = "rgb"
+) -> tuple[Split, str]:
+    """All pictures below `dir` as one split, in the order of their paths.
+
+    Returns it with a fingerprint, which changes with the files' names, sizes and times.
+    Options and errors are those of `folder`; sub-folders mean nothing.
+    """
+    root = _checked_root(dir)
+    paths = pictures_below(root)
+    mode = MODES[color]
+    if image_size is None:
+        size = open_picture(root / paths[0], mode).size[::-1]
+    else:
+        size = (image_size, image_size)
+    reader = _Reader(
+        title=root.name,
+        root=root,
+        paths=tuple(paths),
+        classes=(),
+        shape=(*size, len(mode.replace("L", "1"))),
+        mode=mode,
+        image_size=image_size,
+    )
+    identity = [image_size, mode, *reader.identity()]
+    return _split(reader, False, None), _digest(identity)
+
+
 def _checked_root(dir: str | None) -> Path:
     if dir is None:
         raise UserError("the data set 'folder' needs data.dir, a directory of pictures")
@@ -197,6 +225,11 @@ class _Reader:
                 label[i] = self.classes.index(Path(self.paths[row]).parts[0])
         return image, label
 
+    def identity(self) -> list[tuple[str, int, int]]:
+        """The pictures' paths, sizes and times."""
+        stats = [(path, os.stat(self.root / path)) for path in self.paths]
+        return [(path, s.st_size, s.st_mtime_ns) for path, s in stats]
+
     def _image(self, path: str) -> np.ndarray:
         picture = open_picture(self.root / path, self.mode)
         height, width, _ = self.shape
@@ -219,14 +252,12 @@ def _split(reader: _Reader, keep: bool | None, cache_dir: str | None) -> Split:
         keep = len(split) * int(np.prod(reader.shape)) <= cache.CACHE_BYTES
     if not keep:
         return split
-    stats = [(path, os.stat(reader.root / path)) for path in reader.paths]
-    identity = [(path, s.st_size, s.st_mtime_ns) for path, s in stats]
     return cache.in_memory(
         split,
         shape=reader.shape,
         source={
             "root": str(reader.root),
-            "files": _digest(identity),
+            "files": _digest(reader.identity()),
             "image_size": reader.image_size,
             "mode": reader.mode,
         },

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Int, Int32, Shaped
@@ -39,6 +39,12 @@ class Split:
         """
         image, label = self.read_examples(rows)
         return {"image": image, "label": label, "index": rows.astype(np.int32)}
+
+    def chunks(self, size: int = 4096) -> Iterator[Examples]:
+        """All images or points in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            rows = np.arange(start, min(start + size, len(self)))
+            yield self.read_examples(rows)[0]
 
 
 def split_from_arrays(name: str, image: Examples, label: Labels) -> Split:

@@ -1,37 +1,95 @@
-"""Trains the networks that judge samples.
+"""Scores samples from anywhere, and trains the networks that judge them.
 
+python -m genjax.evaluation --samples=FOLDER_OR_NPZ --data=mnist
+    scores pictures, or arr_0 of an .npz, against a data set, or against another folder
+    or .npz, and prints the same JSON as --mode=evaluate.
+python -m genjax.evaluation --reference=mnist --extractor=mnist_lenet512_v1
+    works out what such a score needs of a data set, and keeps it: --samples and
+    --mode=evaluate then begin at once. --samples keeps it as well.
 python -m genjax.evaluation --train=mnist_lenet512_v1
+    trains a network; a second call says that it is there.
 
-The weights go to extractors/ in $GENJAX_CACHE, or else in ~/.cache/genjax; a second
-call says that they are there.
+Weights lie in extractors/ and references in references/ of $GENJAX_CACHE, or else of
+~/.cache/genjax. What --extractor may be: see genjax/evaluation/extractors.py.
 """
 
+import argparse
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
+from genjax import score
 from genjax.data import datasets
 from genjax.evaluation import extractors, lenet
 from genjax.train import compile, metrics
-from genjax.typing import UserError
-
-TRAIN = flags.DEFINE_enum(
-    "train", None, extractors.NAMES, "the network to train", required=True
-)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "where TFDS keeps its data sets")
+from genjax.typing import SaveError, UserError
 
 
-def main(argv: list[str]) -> None:
-    """Trains what --train names, unless it is trained already."""
-    del argv
+def main(argv: Sequence[str] | None = None) -> int:
+    """Does what the command line says, and returns the exit code."""
+    options = parse(argv)
     try:
-        train(TRAIN.value, DATA_DIR.value)
-    except UserError as error:
+        if options.train:
+            train(options.train, options.data_dir)
+        else:
+            compile.use_persistent_cache()
+            print(json.dumps(work(options), indent=2))
+    except (UserError, SaveError) as error:
         print(f"genjax: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags; a mistake ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m genjax.evaluation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--samples", type=Path, help="folder of pictures, or .npz")
+    task.add_argument("--reference", help="data set, folder or .npz to sum up")
+    task.add_argument("--train", choices=extractors.NAMES, help="network to train")
+    parser.add_argument("--data", help="to compare with: data set, folder or .npz")
+    parser.add_argument(
+        "--split",
+        choices=score.SPLITS,
+        default="train",
+        help="of the data set, to compare with; the other one gives the floors",
+    )
+    parser.add_argument("--extractor", help="network to compare in; default: pixels")
+    parser.add_argument("--image_size", type=int, help="resizes the data, no samples")
+    parser.add_argument("--data_dir", help="where TFDS keeps its data sets")
+    parser.add_argument("--out", type=Path, help="file for the same JSON")
+    options = parser.parse_args(argv)
+    if options.samples and not options.data:
+        parser.error("--samples needs --data, what to compare them with")
+    return options
+
+
+def work(options: argparse.Namespace) -> dict:
+    """What --samples or --reference found; written to --out as well."""
+    source = score.open_source(
+        options.data if options.samples else options.reference,
+        options.split,
+        image_size=options.image_size,
+        data_dir=options.data_dir,
+    )
+    if options.samples:
+        result = score.score(options.samples, source, options.extractor)
+    else:
+        result = score.keep_reference(source, options.extractor)
+    if options.out:
+        content = json.dumps(result, indent=2) + "\n"
+        metrics.write_atomically(options.out, content.encode())
+    return result
 
 
 def train(name: str, data_dir: str | None) -> None:
@@ -60,4 +118,4 @@ def train(name: str, data_dir: str | None) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

@@ -2,12 +2,22 @@
 
 A distance in the features of one extractor says nothing in those of another, so each
 has a name, which stands in the name of its metrics, and a note for the protocol.
+`load` knows:
+
+- mnist_lenet512_v1: a classifier of MNIST, trained here by one command.
+- inception:FILE, inception_tf1:FILE: the network of FID with the user's own weights,
+  with images resized as pytorch-fid or as torch-fidelity does. The distance is called
+  fid or fid_tf1 if FILE is the published one, else frechet_inception_<its hash>.
+- MODULE:FUNCTION: any function of the user's, from uint8 images (B, H, W, C), a numpy
+  array, to B rows of numbers (B, D). B changes from call to call.
 """
 
 import dataclasses
 import hashlib
+import importlib
 import io
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +27,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.evaluation import lenet
+from genjax.choices import nearest
+from genjax.evaluation import inception, lenet, weights
 from genjax.typing import Array, DataSpec, UserError
 
 NAMES = ("mnist_lenet512_v1",)
+
+# How the Inception network takes its images, and what that is called.
+RESIZES: dict[str, inception.Resize] = {
+    "inception": "half_pixel",
+    "inception_tf1": "tf1",
+}
+RESIZE_NOTES = {
+    "half_pixel": "bilinear to 299 between pixel centres, as pytorch-fid",
+    "tf1": "bilinear to 299 as TensorFlow 1 and torch-fidelity",
+}
+# The activations of one image take some 30 MB.
+INCEPTION_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +54,24 @@ class Extractor:
     apply: (B, *shape) like batch["image"] -> (features (B, D), logits (B, classes), or
         None for a network that is no classifier).
     note: what it was trained on, how well it classifies, and the hash of its weights.
+    digest: changes with the weights; None where that cannot be told, and then nothing
+        that it gave is kept.
+    reads_labels: the classes of the logits are those of the data.
+    frechet: the name of the Frechet distance in these features, where it has one of its
+        own, like "fid".
     """
 
     name: str
-    apply: Callable[[Array | np.ndarray], tuple[Array, Array | None]]
+    apply: Callable[[np.ndarray], tuple[Array | np.ndarray, Array | np.ndarray | None]]
     note: str
+    digest: str | None = None
+    reads_labels: bool = True
+    frechet: str | None = None
+
+    @property
+    def frechet_name(self) -> str:
+        """The name of the Frechet distance: frechet_<name>, unless it has its own."""
+        return self.frechet or f"frechet_{self.name}"
 
 
 def folder() -> Path:
@@ -45,15 +81,31 @@ def folder() -> Path:
 
 
 def load(name: str, spec: DataSpec) -> Extractor:
-    """The extractor called `name`, from its file in `folder()`.
+    """The extractor called `name`, see above, for images of this spec.
+
+    Raises UserError for a name that does not exist, images that it does not read, and
+    weights that are missing or damaged.
+    """
+    if name in NAMES:
+        return load_lenet(name, spec)
+    start, _, rest = name.partition(":")
+    if start in RESIZES and rest:
+        return load_inception(Path(rest).expanduser(), spec, RESIZES[start])
+    if re.fullmatch(r"[A-Za-z_][\w.]*", start) and rest.isidentifier():
+        return load_function(start, rest, spec)
+    known = [*NAMES, *(f"{start}:FILE" for start in RESIZES), "MODULE:FUNCTION"]
+    raise UserError(
+        f"there is no extractor {name!r}{nearest(name, known)}; known: "
+        f"{', '.join(known)}"
+    )
+
+
+def load_lenet(name: str, spec: DataSpec) -> Extractor:
+    """The classifier of MNIST, from its file in `folder()`. Raises UserError.
 
     Of pictures whose channels are digits, as in stacked_mnist, it reads each channel by
     itself, see `lenet.of_channels`.
-    Raises UserError for a name that does not exist, images of another size, and weights
-    that are missing or damaged.
     """
-    if name not in NAMES:
-        raise UserError(f"there is no extractor {name!r}; known: {', '.join(NAMES)}")
     channels = spec.shape[-1]
     stacked = channels > 1 and spec.num_classes == lenet.NUM_CLASSES**channels
     wanted = (*lenet.SHAPE[:2], channels) if stacked else lenet.SHAPE
@@ -78,17 +130,18 @@ def load(name: str, spec: DataSpec) -> Extractor:
         raise UserError(
             f"{path} cannot be read ({error}): delete it and train it again"
         ) from error
-    digest = hashlib.sha256(content).hexdigest()[:12]
+    digest = _digest(content)
     of_pictures = lenet.of_channels if stacked else lenet.features_and_logits
     return Extractor(
         name=f"{name}_x{channels}" if stacked else name,
         apply=jax.jit(lambda images: of_pictures(params, images)),
         note=f"test accuracy {accuracy:.4f}, weights {digest}",
+        digest=digest,
     )
 
 
 def to_bytes(params: Any, test_accuracy: float) -> bytes:
-    """The file that `load` reads: an npz of the weights and the accuracy."""
+    """The file that `load_lenet` reads: an npz of the weights and the accuracy."""
     arrays: dict[str, Any] = {
         key: np.asarray(value)
         for key, value in flax.traverse_util.flatten_dict(params, sep="/").items()
@@ -96,3 +149,95 @@ def to_bytes(params: Any, test_accuracy: float) -> bytes:
     content = io.BytesIO()
     np.savez(content, **arrays, test_accuracy=np.array(test_accuracy))
     return content.getvalue()
+
+
+def load_inception(path: Path, spec: DataSpec, resize: inception.Resize) -> Extractor:
+    """The network of FID with the weights in `path`: .pth, .safetensors or .npz.
+
+    Raises UserError for weights of another network and for what is no image of 256
+    levels in gray or color.
+    """
+    if not (
+        spec.num_levels == 256 and len(spec.shape) == 3 and spec.shape[-1] in (1, 3)
+    ):
+        raise UserError(
+            f"the Inception network reads gray or color images with 256 levels, and "
+            f"{spec.name} has {spec.shape} with {spec.num_levels}"
+        )
+    arrays, content = weights.read(path)
+    params = inception.from_torch(arrays)
+    network = jax.jit(inception.features_and_logits, static_argnames="resize")
+    digest = hashlib.sha256(content).hexdigest()
+    published = digest == inception.SHA256
+    suffix = "_tf1" if resize == "tf1" else ""
+    note = f"{RESIZE_NOTES[resize]}, weights {digest[:12]}"
+    if spec.shape[-1] == 1:
+        note += ", gray repeated in three channels"
+    return Extractor(
+        name="inception" + ("" if published else f"_{digest[:8]}") + suffix,
+        apply=lambda images: _in_batches(
+            lambda part: network(params, part, resize=resize), images, INCEPTION_BATCH
+        ),
+        note=note,
+        digest=_digest(f"{resize} {digest}".encode()),
+        reads_labels=False,
+        frechet=f"fid{suffix}" if published else None,
+    )
+
+
+def load_function(module: str, function: str, spec: DataSpec) -> Extractor:
+    """The user's own `function` of `module`, which is imported: its code is run.
+
+    Raises UserError if there is no such function, and when it does not give one row of
+    numbers for each image.
+    """
+    name = f"{module}:{function}"
+    if spec.dtype != "uint8":
+        raise UserError(f"{name} is asked for features of images, not of {spec.name}")
+    try:
+        call = getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        raise UserError(
+            f"the extractor {name} cannot be imported ({error}): it must be a module "
+            "on PYTHONPATH or in this folder"
+        ) from error
+    except AttributeError as error:
+        raise UserError(f"the module {module} has no {function}") from error
+    if not callable(call):
+        raise UserError(f"the extractor {name} is no function, but {call!r}")
+    qualified = f"{module}.{getattr(call, '__qualname__', function)}"
+
+    def apply(images: np.ndarray) -> tuple[np.ndarray, None]:
+        features = np.asarray(call(images))
+        if features.ndim != 2 or len(features) != len(images):
+            raise UserError(
+                f"the extractor {name} must give a row of features for each image, "
+                f"({len(images)}, D), and gave {features.shape}"
+            )
+        if features.dtype.kind not in "fiub":
+            raise UserError(f"the extractor {name} gave {features.dtype}, not numbers")
+        return features.astype(np.float32), None
+
+    return Extractor(
+        name=re.sub(r"\W", "_", qualified),
+        apply=apply,
+        note=f"the user's function {qualified}, without a hash",
+    )
+
+
+def _in_batches(
+    network: Callable[[Array], tuple[Array, Array]], images: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of any number of images, `size` at a time: the last ones are filled up."""
+    parts = []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        filled = np.resize(part, (size, *part.shape[1:]))
+        found = jax.device_get(network(jnp.asarray(filled)))
+        parts.append([array[: len(part)] for array in found])
+    features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return features, logits
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

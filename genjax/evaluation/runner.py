@@ -13,34 +13,28 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax.evaluation.energy import energy_distance
 from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.frechet import Moments, frechet_distance
 from genjax.evaluation.likelihood import (
     SMOOTHING,
     baseline_metrics,
     binarized_baseline_metrics,
     likelihood_metrics,
 )
-from genjax.evaluation.modes import (
-    RADIUS,
-    Modes,
-    class_mode_metrics,
-    mode_kl_floor,
-    mode_metrics,
-)
+from genjax.evaluation.modes import Modes
 from genjax.evaluation.panel import Panel
+from genjax.evaluation.samples import (
+    floors,
+    not_available,
+    sample_metrics,
+    sample_protocol,
+)
 from genjax.evaluation.sampling import compile_sample, generate
-from genjax.evaluation.summary import MAX_DIMS, Summary, summarize
-from genjax.evaluation.wasserstein import MAX_POINTS, wasserstein2
+from genjax.evaluation.summary import Summary, summarize
 from genjax.experiment import Experiment, StateT
 from genjax.typing import Array, Batch, DataSpec, Key, Stopped, UserError
 
 Weights = Literal["ema", "raw"]
 Result = dict[str, dict[str, Any]]
-
-MANY_CLASSES = 100  # that a model may drop some of: then they are counted as modes
-
 
 NUM_SHOWN, NUM_NEIGHBORS = 16, 3  # samples, and training examples beside each
 
@@ -204,15 +198,15 @@ class Evaluator(Generic[StateT]):
             extractor=self._extractor,
             keep=self._full,
         )
-        metrics = self._frechet_distances(samples)
-        if samples.predicted is not None and self._labels is not None:
-            asked = np.resize(self._labels, samples.count)
-            metrics["label_agreement"] = float(np.mean(samples.predicted == asked))
-        metrics |= self._class_modes(samples)
-        if samples.points is not None:
-            metrics |= self._point_distances(samples.points, "")
-            if self._modes is not None:
-                metrics |= mode_metrics(samples.points, self._modes)
+        metrics = sample_metrics(
+            samples,
+            reference=self._reference,
+            test=self._test,
+            extractor=self._extractor,
+            labels=self._labels,
+            modes=self._modes,
+            num_classes=self._spec.num_classes,
+        )
         if self._full and self._panel.missing(samples.count) is None:
             metrics |= self._panel(samples)
             self.nearest_training = self._nearest_training(samples)
@@ -225,36 +219,6 @@ class Evaluator(Generic[StateT]):
         pairs = samples.rows[which][:, None], self._reference.rows[index]
         shown = np.concatenate(pairs, axis=1)
         return shown.reshape(*shown.shape[:2], *self._spec.shape)
-
-    def _frechet_distances(self, examples: Summary) -> dict[str, float]:
-        """From the reference split, in pixels or points and in features."""
-        distances = {}
-        if self._reference.moments and examples.moments:
-            distances[self._frechet_name] = _frechet(
-                self._reference.moments, examples.moments
-            )
-        if self._extractor and self._reference.features and examples.features:
-            distances[f"frechet_{self._extractor.name}"] = _frechet(
-                self._reference.features, examples.features
-            )
-        return distances
-
-    def _class_modes(self, examples: Summary) -> dict[str, float]:
-        """Of the classes that the extractor reads, where there are many."""
-        num_classes = self._spec.num_classes
-        if examples.predicted is None or num_classes < MANY_CLASSES:
-            return {}
-        return class_mode_metrics(examples.predicted, num_classes)
-
-    def _point_distances(self, points: np.ndarray, suffix: str) -> dict[str, float]:
-        """From the test split; the matching takes of both the first that it can."""
-        test = self._test.points
-        assert test is not None
-        num = min(len(points), len(test), MAX_POINTS)
-        return {
-            f"energy_distance{suffix}": energy_distance(points, test),
-            f"wasserstein2{suffix}": wasserstein2(points[:num], test[:num]),
-        }
 
     # What does not depend on the model, and is computed once.
 
@@ -280,15 +244,13 @@ class Evaluator(Generic[StateT]):
 
     @functools.cached_property
     def _floors(self) -> dict[str, float]:
-        floors = {}
-        if self._test.count > 1:
-            distances = self._frechet_distances(self._test)
-            floors = {f"{name}_floor": d for name, d in distances.items()}
-        floors |= {f"{k}_test": v for k, v in self._class_modes(self._test).items()}
-        if self._reference.points is not None:
-            rows = self._reference.points[: self._num_samples]
-            floors |= self._point_distances(rows, "_floor")
-        return floors
+        return floors(
+            reference=self._reference,
+            test=self._test,
+            num_samples=self._num_samples,
+            extractor=self._extractor,
+            num_classes=self._spec.num_classes,
+        )
 
     def _baselines(self) -> dict[str, float]:
         if self._experiment.log_likelihood is None or self._reference.levels is None:
@@ -334,26 +296,21 @@ class Evaluator(Generic[StateT]):
                     f"{SMOOTHING} added to each count"
                 )
         if self._experiment.sample is not None and self._num_samples:
-            protocol["reference_split"] = self._reference.name
-            protocol["n_reference"] = self._reference.count
-            protocol["n_generated"] = self._num_samples
+            protocol |= sample_protocol(
+                reference=self._reference,
+                num_samples=self._num_samples,
+                extractor=self._extractor,
+                modes=self._modes,
+                num_classes=self._spec.num_classes,
+            )
             protocol["sample_chunk"] = self._sample_chunk
             protocol["sample_labels"] = (
                 "the model's"
                 if self._labels is None
                 else f"in turn {', '.join(str(label) for label in self._labels)}"
             )
-            protocol["extractor"] = f"raw {self._kind}"
-            if self._extractor is not None:
-                name, note = self._extractor.name, self._extractor.note
-                protocol["extractor"] += f"; {name} ({note})"
             if self._full and self._panel.missing(self._num_samples) is None:
                 protocol |= self._panel.protocol(self._num_samples)
-            if num_modes := self._num_modes:
-                protocol["num_modes"] = num_modes
-                protocol["mode_kl_floor"] = mode_kl_floor(num_modes, self._num_samples)
-            if self._modes is not None:
-                protocol["high_quality"] = f"within {RADIUS:g} sigma of a mode"
         return protocol
 
     def _not_available(self) -> dict[str, str]:
@@ -363,30 +320,10 @@ class Evaluator(Generic[StateT]):
             for name in names
             if getattr(self._experiment, name) is None
         }
-        if self._reference.moments is None:
-            reasons[self._frechet_name] = (
-                f"{math.prod(self._spec.shape)} numbers an example; the covariance is "
-                f"taken of at most {MAX_DIMS}"
-            )
         if self._full and self._experiment.sample is not None:
             if missing := self._panel.missing(self._num_samples):
                 reasons["panel"] = missing
-        return reasons
-
-    @property
-    def _num_modes(self) -> int:
-        """That samples are counted in; 0: they are not."""
-        if self._modes is not None:
-            return len(self._modes.centers)
-        return self._spec.num_classes if self._class_modes(self._test) else 0
-
-    @property
-    def _kind(self) -> str:
-        return "pixels" if self._spec.dtype == "uint8" else "points"
-
-    @property
-    def _frechet_name(self) -> str:
-        return f"frechet_{self._kind}"
+        return reasons | not_available(self._reference, self._spec)
 
 
 def choose_weights(
@@ -417,7 +354,3 @@ def _rows(name: str, value: Array, kept: np.ndarray) -> np.ndarray:
             "leave the mean to the evaluation"
         )
     return np.asarray(value)[kept].astype(np.float64)
-
-
-def _frechet(a: Moments, b: Moments) -> float:
-    return frechet_distance(a.mean, a.cov, b.mean, b.cov)

@@ -1,11 +1,12 @@
 import dataclasses
+import hashlib
 
 import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from genjax.evaluation import extractors, lenet
+from genjax.evaluation import extractors, inception, lenet
 from genjax.typing import DataSpec, UserError
 
 NAME = "mnist_lenet512_v1"
@@ -111,3 +112,66 @@ def test_images_of_another_size_are_refused():
     pictures = dataclasses.replace(MNIST, name="pictures", shape=(28, 28, 3))
     with pytest.raises(UserError, match=r"pictures has \(28, 28, 3\) with 256"):
         extractors.load(NAME, pictures)  # of ten classes: no digit in each channel
+
+
+COLOR = dataclasses.replace(MNIST, name="color", shape=(32, 32, 3))
+
+
+@pytest.fixture
+def inception_file(tmp_path, monkeypatch):
+    """A file that stands for weights; what is in them does not matter here."""
+    monkeypatch.setattr(inception, "from_torch", lambda arrays: dict(arrays))
+    path = tmp_path / "weights.npz"
+    np.savez(path, a=np.zeros(1))
+    return path
+
+
+def test_only_the_published_weights_make_a_fid(inception_file, monkeypatch):
+    digest = hashlib.sha256(inception_file.read_bytes()).hexdigest()
+    names = ("inception", "inception_tf1")
+    found = [extractors.load(f"{name}:{inception_file}", COLOR) for name in names]
+    assert [x.frechet_name for x in found] == [
+        f"frechet_inception_{digest[:8]}",
+        f"frechet_inception_{digest[:8]}_tf1",
+    ]
+    assert found[0].digest != found[1].digest  # the images are resized in two ways
+    assert all(digest[:12] in x.note and not x.reads_labels for x in found)
+    monkeypatch.setattr(inception, "SHA256", digest)
+    found = [extractors.load(f"{name}:{inception_file}", COLOR) for name in names]
+    assert [x.frechet_name for x in found] == ["fid", "fid_tf1"]
+    assert [x.name for x in found] == ["inception", "inception_tf1"]
+
+
+def test_the_published_hash_is_that_of_the_name():
+    # torch's convention: the first 8 digits stand at the end of the file's name.
+    assert inception.SHA256.startswith("6726825d") and len(inception.SHA256) == 64
+
+
+def test_gray_images_are_said_to_be_repeated(inception_file):
+    assert "gray repeated" in extractors.load(f"inception:{inception_file}", MNIST).note
+    assert "gray" not in extractors.load(f"inception:{inception_file}", COLOR).note
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(1))
+    with pytest.raises(UserError, match="no weights of the Inception network"):
+        extractors.load(f"inception:{tmp_path}/other.npz", COLOR)
+
+
+def test_batches_of_one_size_whatever_comes(inception_file, monkeypatch):
+    sizes = []
+
+    def count_and_sum(params, images, *, resize):
+        sizes.append(len(images))  # at trace time: one size, one trace
+        sums = images.astype(float).sum(axis=(1, 2))
+        return sums, sums[:, :1]
+
+    monkeypatch.setattr(inception, "features_and_logits", count_and_sum)
+    extractor = extractors.load(f"inception:{inception_file}", COLOR)
+    images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3)).astype(np.uint8)
+    for num in (70, 1):
+        features, logits = extractor.apply(images[:num])
+        expected = images[:num].astype(float).sum(axis=(1, 2))
+        np.testing.assert_allclose(features, expected)
+        np.testing.assert_allclose(logits, expected[:, :1])
+    assert sizes == [extractors.INCEPTION_BATCH]

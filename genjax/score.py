@@ -1,0 +1,222 @@
+"""Scores of samples from anywhere, against any data: no model is needed.
+
+What `python -m genjax.evaluation` does with --samples and --reference.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from genjax.data import datasets, toy
+from genjax.data.files import read_files
+from genjax.data.split import Split
+from genjax.evaluation import extractors, references
+from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.modes import Modes
+from genjax.evaluation.panel import Panel
+from genjax.evaluation.samples import (
+    floors,
+    not_available,
+    sample_metrics,
+    sample_protocol,
+)
+from genjax.evaluation.summary import Summary, summarize
+from genjax.train import metrics
+from genjax.typing import DataSpec, SaveError, UserError
+
+SPLITS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """What samples are compared with: one split, and the other one if there is one."""
+
+    spec: DataSpec
+    fingerprint: str
+    split: Split
+    other: Split | None
+
+
+def open_source(
+    data: str, split: str, *, image_size: int | None, data_dir: str | None
+) -> Source:
+    """A folder or an .npz where `data` is one, else the data set of that name.
+
+    split: "train" or "test"; a folder or an .npz is a single one, whatever it says.
+    Raises UserError.
+    """
+    path = Path(data).expanduser()
+    if path.exists() or path.suffix == ".npz" or len(path.parts) > 1:
+        files = read_files(path, image_size=image_size)
+        return Source(
+            spec=files.spec,
+            fingerprint=files.fingerprint,
+            split=files.split,
+            other=None,
+        )
+    dataset = datasets.load(data, data_dir, image_size=image_size)
+    pair = dataset.train, dataset.eval
+    chosen, other = pair if split == "train" else pair[::-1]
+    return Source(
+        spec=dataset.spec, fingerprint=dataset.fingerprint, split=chosen, other=other
+    )
+
+
+def summary_of(
+    split: Split, source: Source, extractor: Extractor | None
+) -> tuple[Summary, Path | None]:
+    """The summary of a split with its rows, kept from before or worked out and kept.
+
+    Returns it with its file; None where it is not kept: the extractor has no digest, it
+    is too large, or the disk is full.
+    """
+    identity = source.fingerprint, split.name, extractor
+    path = references.path_of(*identity, keep=True)
+    found = references.find(*identity, keep=True)
+    if found is not None:
+        return found, path
+    summary = summarize(
+        split.chunks(),
+        name=split.name,
+        spec=source.spec,
+        extractor=extractor,
+        keep=True,
+    )
+    if references.size_of(summary) > references.MAX_BYTES:
+        logging.warning("the summary of %s is too large to be kept", split.name)
+        return summary, None
+    if path is not None:
+        try:
+            metrics.write_atomically(path, references.to_bytes(summary))
+        except SaveError as error:
+            logging.warning("the summary of %s is not kept: %s", split.name, error)
+            return summary, None
+    return summary, path
+
+
+def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any]:
+    """{"protocol": {...}, "metrics": {name: float}}, as --mode=evaluate has them.
+
+    Raises UserError for samples that are not like the data.
+    """
+    network = load_extractor(extractor, source)
+    drawn = summarize_files(samples, source, network)
+    reference, _ = summary_of(source.split, source, network)
+    test = None
+    if source.other is not None:
+        test, _ = summary_of(source.other, source, network)
+    modes = known_modes(source.spec.name)
+    num_classes = source.spec.num_classes
+    found = sample_metrics(
+        drawn,
+        reference=reference,
+        test=test,
+        extractor=network,
+        modes=modes,
+        num_classes=num_classes,
+    )
+    if test is not None:
+        found |= floors(
+            reference=reference,
+            test=test,
+            num_samples=drawn.count,
+            extractor=network,
+            num_classes=num_classes,
+        )
+    protocol: dict[str, Any] = {
+        "data": source.spec.name,
+        "data_fingerprint": source.fingerprint[:12],
+        "samples": str(samples),
+        "test_split": None if test is None else test.name,
+        "n_test": 0 if test is None else test.count,
+        "not_available": not_available(reference, source.spec),
+    }
+    protocol |= sample_protocol(
+        reference=reference,
+        num_samples=drawn.count,
+        extractor=network,
+        modes=modes,
+        num_classes=num_classes,
+    )
+    if test is not None:
+        panel = Panel(
+            reference,
+            test,
+            spec=source.spec,
+            extractor=None if network is None else network.name,
+        )
+        missing = panel.missing(drawn.count)
+        if missing is None:
+            found |= panel(drawn)
+            protocol |= panel.protocol(drawn.count)
+        else:
+            protocol["not_available"]["panel"] = missing
+    else:
+        protocol["not_available"]["panel"] = (
+            f"{source.spec.name} is one set: there is no test split"
+        )
+    protocol["not_finite"] = [k for k, v in found.items() if not math.isfinite(v)]
+    return {"protocol": protocol, "metrics": found}
+
+
+def keep_reference(source: Source, extractor: str | None) -> dict[str, Any]:
+    """Works out what `score` and --mode=evaluate need of a split, and keeps it.
+
+    Returns what it is, for the user, with the "file" that it lies in.
+    Raises UserError for an extractor without a digest.
+    """
+    network = load_extractor(extractor, source)
+    if network is not None and network.digest is None:
+        raise UserError(
+            f"nothing is kept in features of {extractor}: nobody could tell when your "
+            "function changes; give it with --samples alone"
+        )
+    summary, path = summary_of(source.split, source, network)
+    said = sample_protocol(reference=summary, num_samples=0, extractor=network)
+    return {
+        "data": source.spec.name,
+        "data_fingerprint": source.fingerprint[:12],
+        "reference_split": summary.name,
+        "n_reference": summary.count,
+        "extractor": said["extractor"],
+        "file": None if path is None else str(path),
+    }
+
+
+def load_extractor(name: str | None, source: Source) -> Extractor | None:
+    """The extractor of that name, for these data; None without a name."""
+    return None if name is None else extractors.load(name, source.spec)
+
+
+def summarize_files(path: Path, source: Source, extractor: Extractor | None) -> Summary:
+    """The summary of the samples in a folder or an .npz. Raises UserError."""
+    files = read_files(path, like=source.spec)
+    highest = max(source.spec.num_levels - 1, 0)
+
+    def checked() -> Iterator[np.ndarray]:
+        for chunk in files.split.chunks():
+            if highest and chunk.max() > highest:
+                raise UserError(
+                    f"{path} holds values up to {chunk.max()}, and {source.spec.name} "
+                    f"0 ... {highest}"
+                )
+            yield chunk
+
+    return summarize(
+        checked(), name="samples", spec=source.spec, extractor=extractor, keep=True
+    )
+
+
+def known_modes(name: str) -> Modes | None:
+    """The modes of the toy density of that name, where they are Gaussians."""
+    if name not in toy.NAMES:
+        return None
+    p = toy.density(name)
+    if p.centers is None or p.sigma is None:
+        return None
+    return Modes(p.centers, p.sigma)

@@ -27,17 +27,18 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.num_train = placeholder(int)
 
     config.model = ConfigDict()
-    config.model.backbone = "sngan"
+    config.model.backbone = "mlp"
     config.model.latent_dim = 32
-    config.model.g_channels = 32
-    config.model.d_channels = 32
+    config.model.g_widths = (256, 256)
+    config.model.d_widths = (256, 256)
+    config.model.activation = "leaky_relu"
     config.model.num_classes = 10  # 0: no labels
 
     config.method = ConfigDict()
     # minimax, non_saturating, least_squares, hinge, wasserstein or relativistic
-    config.method.loss = "hinge"
-    config.method.penalty = "none"  # none, r1, r1_r2, wgan_gp or dragan
-    config.method.penalty_weight = 0.0  # gamma of R1 and R2, lambda of the others
+    config.method.loss = "non_saturating"
+    config.method.penalty = "r1"  # none, r1, r1_r2, wgan_gp or dragan
+    config.method.penalty_weight = 0.1  # gamma of R1 and R2, lambda of the others
     config.method.penalty_weight_end = placeholder(float)  # by a cosine; None: constant
     config.method.penalty_every = 1  # above 1: lazily, so many times the weight
     config.method.critic_steps = 1  # each on its own part of the batch
@@ -87,8 +88,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "tiny":
         config.model.latent_dim = 8
-        config.model.g_channels = 8
-        config.model.d_channels = 8
+        config.model.g_widths = (16,)
+        config.model.d_widths = (16,)
         config.training.num_steps = 4
         config.training.batch_size = 8
         config.training.log_every = 2

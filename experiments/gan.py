@@ -154,13 +154,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
 
     # --- training ---------------------------------------------------------------------
 
-    def shown(x: Array, p: Array, key: Key) -> Array:
-        """What the discriminator sees of x (B, *shape): augmented, then packed."""
-        if method.augment == "diffaugment":
-            x = diff_augment(key, x, method.augment_policy)
-        elif method.augment == "ada":
-            x = ada_augment(key, x, p)
-        return pack(x, method.packing)
+    def shown(x: Array, fake: Array, p: Array, key: Key) -> tuple[Array, Array]:
+        """What the discriminator sees of both (B, *shape): augmented, then packed."""
+        if method.augment != "none":
+            both = jnp.concatenate([x, fake])  # one program: ADA's is slow to compile
+            if method.augment == "ada":
+                both = ada_augment(key, both, p)
+            else:
+                both = diff_augment(key, both, method.augment_policy)
+            x, fake = jnp.split(both, 2)
+        return pack(x, method.packing), pack(fake, method.packing)
 
     def penalty(
         critic: adversarial.Critic, real: Array, fake: Array, turn: Array, key: Key
@@ -216,10 +219,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     def d_step(state: State, part: Any) -> tuple[State, Metrics]:
         """The state after one update of the discriminator."""
         (x, label), turn, key = part
-        z_key, real_key, fake_key, penalty_key = jax.random.split(key, 4)
+        z_key, shown_key, penalty_key = jax.random.split(key, 3)
         z, p = draw_noise(z_key, len(x), latent_dim), state.augment_p
         fake, _ = generate(state.g_params, state.g_stats, z, label, train=True)
-        pairs = shown(x, p, real_key), shown(fake, p, fake_key), label
+        pairs = *shown(x, fake, p, shown_key), label
         (total, (d_stats, real_logits, metrics)), grads = jax.value_and_grad(
             d_loss_fn, has_aux=True
         )(state.d_params, state, pairs, turn, penalty_key)
@@ -250,18 +253,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         g_params: Params, state: State, x: Array, label: Array | None, key: Key
     ) -> tuple[Array, Params]:
         """(2), for the data x (B, *shape); with the new statistics."""
-        z_key, *keys = jax.random.split(key, 3)
+        z_key, shown_key = jax.random.split(key)
         z = draw_noise(z_key, len(x), latent_dim)
         fake, g_stats = generate(g_params, state.g_stats, z, label, train=True)
         logits = (
-            discriminate(
-                state.d_params,
-                state.d_stats,
-                shown(examples, state.augment_p, key),
-                label,
-                train=True,
-            )[0]
-            for examples, key in zip((x, fake), keys, strict=True)
+            discriminate(state.d_params, state.d_stats, packs, label, train=True)[0]
+            for packs in shown(x, fake, state.augment_p, shown_key)
         )
         return loss.generator(*logits).mean(), g_stats
 

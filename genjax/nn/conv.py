@@ -67,14 +67,20 @@ def conv(
     if groups == 1:
         return dilated_conv(x, kernel, geometry)
 
-    def side_by_side(x, kernel):  # XLA:CPU has no fast form of groups
-        pairs = zip(*(jnp.split(a, groups, axis=-1) for a in (x, kernel)), strict=True)
-        return jnp.concatenate([dilated_conv(*p, geometry) for p in pairs], axis=-1)
+    def one_by_one(x, kernel):  # XLA:CPU has no fast form of groups
+        parts = jax.tree.map(lambda a: _grouped(a, groups), (x, kernel))
+        y = jax.lax.map(lambda part: dilated_conv(*part, geometry), parts)
+        return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
 
     def default(x, kernel):
         return _plain(x, kernel, geometry, groups)
 
-    return jax.lax.platform_dependent(x, kernel, cpu=side_by_side, default=default)
+    return jax.lax.platform_dependent(x, kernel, cpu=one_by_one, default=default)
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """(groups, ..., c / groups): the last axis in parts that lie side by side."""
+    return jnp.moveaxis(x.reshape(*x.shape[:-1], groups, -1), -2, 0)
 
 
 class Geometry(NamedTuple):

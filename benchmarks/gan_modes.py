@@ -39,14 +39,16 @@ from genjax.typing import Array, Config, Key
 PLAIN: dict[str, Any] = {"loss": "non_saturating", "penalty": "none"}
 METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "GAN": {"method": PLAIN},
-    "PacGAN4": {"method": PLAIN | {"packing": 4}},
+    # at the 2e-3 of the others its discriminator learns nothing
+    "PacGAN4": {"method": PLAIN | {"packing": 4}, "optim": {"learning_rate": 5e-4}},
     "WGAN-GP": {
         "method": {
             "loss": "wasserstein",
             "penalty": "wgan_gp",
             "penalty_weight": 0.1,
             "critic_steps": 5,
-        }
+        },
+        "optim": {"learning_rate": 1e-3},
     },
     "RpGAN+R1+R2": {},
 }

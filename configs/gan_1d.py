@@ -35,15 +35,23 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.g_widths = (32, 32)
     config.model.d_widths = (32, 32)
     config.model.activation = "leaky_relu"
+    config.model.num_classes = 0
 
     config.method = ConfigDict()
     # minimax, non_saturating, least_squares, hinge, wasserstein or relativistic
     config.method.loss = "non_saturating"
     config.method.penalty = "none"  # or "r1", "r1_r2", "wgan_gp", "dragan"
     config.method.penalty_weight = 0.01  # gamma of R1 and R2, lambda of the others
+    config.method.penalty_weight_end = placeholder(float)  # by a cosine; None: constant
+    config.method.penalty_every = 1  # above 1: lazily, so many times the weight
     config.method.critic_steps = 4  # D stays near its optimum
     config.method.packing = 1  # examples that the discriminator sees side by side
     config.method.clip_weights = 0.0  # 0.01: the first Wasserstein GAN; 0: none
+    config.method.augment = "none"  # of images: "diffaugment" or "ada"
+    config.method.augment_policy = ("translation", "cutout")  # of "diffaugment"
+    config.method.ada_target = 0.6  # these two of "ada"
+    config.method.ada_speed = 500_000.0  # images in which p could go from 0 to 1
+    config.method.flip = False  # of images
     config.method.point_scale = 1.0  # the data stay six sigma from the first samples
 
     config.optim = ConfigDict()
@@ -69,6 +77,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training.keep_best_by = placeholder(str)  # a metric; lower is better
 
     config.sampler = ConfigDict()
+    config.sampler.truncation = placeholder(float)  # largest number in z; None: any
 
     config.eval = ConfigDict()
     config.eval.batch_size = 500

@@ -416,9 +416,9 @@ def likelihood_note(config: Config) -> str:
     parts = [
         f"variational bound, T={config.method.num_timesteps}, {terms}",
         f"{config.sampler.variance}",
-        "discretized Gaussian decoder"
+        "discretized Gaussian decoder, no dequantisation"
         if config.model.backbone != "mlp"
-        else "Gaussian decoder",
+        else f"Gaussian decoder; log-det of the scale 1/{config.method.point_scale}",
         "x0 clipped" if config.sampler.clip else "x0 not clipped",
         "moving average of weights",
     ]

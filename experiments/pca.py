@@ -117,8 +117,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[Moments]:
         sample=sample,
         log_likelihood=log_likelihood,
         likelihood_kind="lower_bound",
-        likelihood_note="probabilistic PCA; uniform dequantisation, its mean log "
-        "density in closed form",
+        likelihood_note="probabilistic PCA; pixels in [0, 1], log-det "
+        f"-D log {spec.num_levels - 1}; uniform dequantisation, its mean log density "
+        "in closed form",
         encode=encode,
         decode=decode,
         evaluate=evaluate,

@@ -266,7 +266,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         log_likelihood=log_likelihood,
         likelihood_kind="lower_bound",
         likelihood_of="binarized" if binary else "data",
-        likelihood_note=f"L_{config.eval.importance_samples} (importance sampling)",
+        likelihood_note=f"L_{config.eval.importance_samples} (importance sampling); "
+        f"{likelihood.note}",
         evaluate=evaluate,
         encode=encode,
         decode=decode,

@@ -250,7 +250,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         likelihood_of="binarized" if binary else "data",
         likelihood_note=(
             f"L_{config.eval.importance_samples} (importance sampling) from posteriors "
-            f"after {config.eval.local_steps} local steps"
+            f"after {config.eval.local_steps} local steps; {likelihood.note}"
         ),
         evaluate=evaluate,
         encode=encode,

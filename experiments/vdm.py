@@ -233,7 +233,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         bound = bound_of(state.ema_params, x0, t, noise_key)
         return {f"nats_{k}": v for k, v in bound._asdict().items()}
 
-    decoder = "given the levels" if is_image else "Gaussian decoder"
+    if is_image:
+        decoder = "decoder over the levels, no dequantisation"
+    else:
+        decoder = f"Gaussian decoder; log-det of the scale 1/{method.point_scale}"
     return Experiment(
         init=init,
         train_step=train_step,

@@ -298,7 +298,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         sample=sample,
         log_likelihood=log_likelihood,
         likelihood_kind="lower_bound",
-        likelihood_note=likelihood_note(method.bottleneck, height * width, num_codes),
+        likelihood_note=likelihood_note(
+            method.bottleneck, height * width, num_codes, likelihood.note
+        ),
         encode=encode,
         decode=decode,
         evaluate=evaluate,
@@ -371,11 +373,13 @@ def check(config: Config, spec: DataSpec) -> None:
         )
 
 
-def likelihood_note(bottleneck: str, places: int, num_codes: int) -> str:
+def likelihood_note(
+    bottleneck: str, places: int, num_codes: int, pixels_note: str
+) -> str:
     """How log_likelihood is taken, for the protocol of a metric."""
     if bottleneck == "gaussian":
-        return f"ELBO by one draw of z; {places} places; discretized logistic pixels"
+        return f"ELBO by one draw of z; {places} places; {pixels_note}"
     return (
         f"log p(x|z) at the encoder's codes, {places} of {num_codes}, under a uniform "
-        "prior; discretized logistic pixels"
+        f"prior, no draw; {pixels_note}"
     )

@@ -23,6 +23,7 @@ from genjax.commandline import Options
 from genjax.data import toy
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation import extractors, references
+from genjax.evaluation.likelihood import likelihood_table
 from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
@@ -271,6 +272,7 @@ def evaluate(
 ) -> None:
     """Scores a checkpoint and writes evaluation/<step>.json, as training does.
 
+    The likelihood goes to stderr too, among its baselines.
     With the panel and <step>_neighbours.png, which training leaves out: the samples
     nearest to a training image, each followed by the nearest ones.
     With --weights=raw or another --seed the file is <step>_raw.json, <step>_seed1.json.
@@ -290,6 +292,8 @@ def evaluate(
                 setup.dataset.spec,
             )
         print(json.dumps({"step": step, **result}, indent=2))
+        if table := likelihood_table(result):
+            print(table, file=sys.stderr)
         print(path, file=sys.stderr)
 
 

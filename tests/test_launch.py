@@ -99,7 +99,8 @@ def test_evaluate_writes_what_training_wrote_and_the_panel(trained):
     path = trained / f"evaluation/{NUM_STEPS}.json"
     written = json.loads(path.read_text())
     path.unlink()
-    launch(f"--workdir={trained}", "--mode=evaluate")
+    said = launch(f"--workdir={trained}", "--mode=evaluate").stderr
+    assert "-> the model" in said and "\nppca" in said
     again = json.loads(path.read_text())
     assert written["protocol"].items() <= again["protocol"].items()
     new = again["metrics"].keys() - written["metrics"].keys()

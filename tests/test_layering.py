@@ -21,7 +21,7 @@ LAYERS = {
     "diffusion": BASE | {"augment", "choices", "distributions", "experiment"},
     "data": BASE,
     "train": BASE | {"experiment"},
-    "evaluation": BASE | {"choices", "experiment", "nn"},
+    "evaluation": BASE | {"choices", "experiment", "nn", "objectives"},
     "score": BASE | {"data", "evaluation", "train"},
     "evaluation.__main__": BASE | {"evaluation", "data", "train", "score"},
     "commandline": BASE | {"choices"},

@@ -104,18 +104,23 @@ class Likelihood:
         """How log_prob is taken, for the protocol of a metric."""
         if self.method == "none":
             return ""
+        scale = f"D log(2 / {num_levels - 1})" if num_levels else "of point_scale"
         if self.method == "ode":
             parts = [
                 "probability-flow ODE, Dormand-Prince 5(4), tolerance "
                 f"{self.tolerance}",
-                f"{self.trace} trace",
+                f"{self.trace} trace"
+                + (", one probe" if self.trace == "hutchinson" else ""),
             ]
             parts += ["uniform dequantisation, one draw"] if num_levels else []
+            parts += [f"log-det {scale}"]
         else:
             parts = [
                 f"variational bound in continuous time from log-SNR {self.logsnr}, "
                 f"{self.draws} draws an example, stratified in log-SNR",
-                "given the levels" if num_levels else "Gaussian decoder",
+                "decoder over the levels, no dequantisation"
+                if num_levels
+                else f"Gaussian decoder; log-det {scale}",
             ]
         parts.append("moving average of weights")
         parts += ["given the label"] if labels else []

@@ -1,14 +1,14 @@
-"""From log-likelihoods to a report, and the two bars that any model must clear."""
+"""From log-likelihoods to one report, the same for all families of models."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from genjax.experiment import Experiment
 from genjax.typing import DataSpec
-
-# Small enough that a level never seen in 1,000 examples of 17 levels costs little.
-SMOOTHING = 0.1
 
 
 def likelihood_metrics(
@@ -18,8 +18,8 @@ def likelihood_metrics(
 
     nll_nats: the mean of -log_prob; nll_nats_stderr: its standard error over the
     examples (ddof 1; NaN for a single one), not over runs.
-    bits_per_dim: nll_nats / (D ln 2), of the discrete pixels. Absent for points, whose
-    density has a unit.
+    bits_per_dim, bits_per_dim_stderr: both / (D ln 2), of the discrete pixels. Absent
+    for points, whose density has a unit.
     """
     count = len(log_prob)
     nll = -log_prob.astype(np.float64)
@@ -30,7 +30,9 @@ def likelihood_metrics(
         "nll_nats_stderr": deviation / math.sqrt(count),
     }
     if spec.num_levels:
-        metrics["bits_per_dim"] = bits_per_dim(metrics["nll_nats"], spec)
+        for end in ("", "_stderr"):
+            bits = bits_per_dim(metrics[f"nll_nats{end}"], spec)
+            metrics[f"bits_per_dim{end}"] = bits
     return metrics
 
 
@@ -39,72 +41,73 @@ def bits_per_dim(nll_nats: float, spec: DataSpec) -> float:
     return nll_nats / (math.prod(spec.shape) * math.log(2.0))
 
 
-def level_counts(images: np.ndarray, num_levels: int) -> Int[np.ndarray, "d l"]:
-    """How often each pixel and channel takes each level, over (n, ...) uint8 images.
+def likelihood_protocol(
+    experiment: Experiment, spec: DataSpec, num_test: int
+) -> dict[str, Any]:
+    """What a log-likelihood is of and how it was taken; of all but the baselines.
 
-    Raises ValueError for a level of num_levels or more.
+    num_test: the first so many examples of the test split were scored.
     """
-    flat = images.reshape(len(images), -1)
-    if flat.max(initial=0) >= num_levels:
-        raise ValueError(
-            f"pixels must lie in 0 ... {num_levels - 1}, got {flat.max()}; is "
-            "num_levels that of this data set?"
-        )
-    dims = flat.shape[1]
-    cells = flat + np.arange(dims) * num_levels  # one bin a (pixel, level)
-    counts = np.bincount(cells.ravel(), minlength=dims * num_levels)
-    return counts.reshape(dims, num_levels)
-
-
-def independent_pixels_nll(
-    train: Int[np.ndarray, "d l"],
-    test: Int[np.ndarray, "d l"],
-    smoothing: float = SMOOTHING,
-) -> float:
-    """Nats a test image under one categorical a pixel, fitted to the training split.
-
-    p(level) = (count + smoothing) / (n + smoothing * L). Counts are enough on both
-    sides, since the pixels are independent.
-    """
-    smoothed = train + smoothing
-    log_prob = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
-    return -float(np.sum(test * log_prob) / test[0].sum())
-
-
-def independent_bernoulli_nll(
-    train: Int[np.ndarray, "d l"],
-    test: Int[np.ndarray, "d l"],
-    smoothing: float = SMOOTHING,
-) -> float:
-    """Nats a randomly binarised test image under one Bernoulli a pixel.
-
-    P(1) = (sum of grey + smoothing) / (n + 2 smoothing), over the training split; the
-    mean over the binarisations of the test split is taken exactly.
-    """
-    grey = np.linspace(0.0, 1.0, train.shape[1])
-    mean = (train @ grey + smoothing) / (train.sum(axis=1) + 2 * smoothing)
-    ones = test @ grey / test.sum(axis=1)
-    return -float(np.sum(ones * np.log(mean) + (1.0 - ones) * np.log1p(-mean)))
-
-
-def binarized_baseline_metrics(
-    train: Int[np.ndarray, "d l"], test: Int[np.ndarray, "d l"], spec: DataSpec
-) -> dict[str, float]:
-    """What needs no model of binary pixels: `independent_bernoulli_nll`."""
-    nats = independent_bernoulli_nll(train, test)
+    dims = math.prod(spec.shape)
+    if experiment.likelihood_of == "binarized":
+        unit = f"{dims} coins, 1 with probability their grey, tossed once an image"
+    elif spec.num_levels:
+        unit = f"{dims} discrete pixels of {spec.num_levels} levels"
+    else:
+        unit = f"density of points in {dims} dimensions, in the unit of the data"
+    some = num_test < spec.num_eval
     return {
-        "independent_bernoulli_nll_nats": nats,
-        "independent_bernoulli_bits_per_dim": bits_per_dim(nats, spec),
+        "likelihood_kind": experiment.likelihood_kind,
+        "likelihood_note": experiment.likelihood_note,
+        "likelihood_of": experiment.likelihood_of,
+        "likelihood_unit": unit,
+        "likelihood_given": experiment.likelihood_given,
+        "likelihood_rows": f"the first {num_test} of {spec.num_eval} test examples"
+        if some
+        else f"all {num_test} test examples",
     }
 
 
-def baseline_metrics(
-    train: Int[np.ndarray, "d l"], test: Int[np.ndarray, "d l"], spec: DataSpec
-) -> dict[str, float]:
-    """What needs no model: uniform levels, and `independent_pixels_nll`."""
-    nats = {
-        "uniform": math.prod(spec.shape) * math.log(spec.num_levels),
-        "independent_pixels": independent_pixels_nll(train, test),
-    }
-    bits = {f"{name}_bits_per_dim": bits_per_dim(n, spec) for name, n in nats.items()}
-    return {f"{name}_nll_nats": n for name, n in nats.items()} | bits
+def likelihood_table(result: Mapping[str, Mapping[str, Any]]) -> str:
+    """The model among the baselines, the smallest nats first, and how it was measured.
+
+    result: of `genjax.evaluation.runner.Evaluator`. "" if it holds no likelihood.
+    """
+    protocol, metrics = result["protocol"], result["metrics"]
+    if "nll_nats" not in metrics:
+        return ""
+    kinds = {n: b["kind"] for n, b in protocol["likelihood_baselines"].items()}
+    kinds = {"": protocol["likelihood_kind"]} | kinds
+    rows = [(f"{name}_" if name else "", kind) for name, kind in kinds.items()]
+    rows.sort(key=lambda row: _nan_last(metrics[f"{row[0]}nll_nats"]))
+    lines = [("", "nats", "bits/dim", "log-likelihood")]
+    for prefix, kind in rows:
+        name = prefix.removesuffix("_").replace("_", " ") or "-> the model"
+        nats = _with_error(metrics, f"{prefix}nll_nats", 2)
+        bits = _with_error(metrics, f"{prefix}bits_per_dim", 3)
+        lines.append((name, nats, bits, kind.replace("_", " ")))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    cells = (map(str.ljust, line, widths) for line in lines)
+    given = "" if protocol["likelihood_given"] == "nothing" else ", given the label"
+    return "\n".join(
+        [
+            f"{protocol['data']}, {protocol['likelihood_rows']}{given}; "
+            f"{protocol['likelihood_unit']}",
+            *("  ".join(line).rstrip() for line in cells),
+            f"the model: {protocol['likelihood_note'] or 'no note'}; "
+            f"weights {protocol['weights']}, seed {protocol['seed']}",
+        ]
+    )
+
+
+def _with_error(metrics: Mapping[str, float], name: str, digits: int) -> str:
+    """The value, with its standard error where it has one; "" without a value."""
+    if name not in metrics:
+        return ""
+    error = metrics.get(f"{name}_stderr")
+    after = "" if error is None else f" ± {error:.{digits}f}"
+    return f"{metrics[name]:.{digits}f}{after}"
+
+
+def _nan_last(value: float) -> float:
+    return math.inf if math.isnan(value) else value

@@ -13,13 +13,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.likelihood import (
-    SMOOTHING,
+from genjax.evaluation.baselines import (
+    Baseline,
     baseline_metrics,
-    binarized_baseline_metrics,
-    likelihood_metrics,
+    likelihood_baselines,
+    no_ppca,
 )
+from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.likelihood import likelihood_metrics, likelihood_protocol
 from genjax.evaluation.modes import Modes
 from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
@@ -44,7 +45,8 @@ class Evaluator(Generic[StateT]):
 
     Metrics, as far as the model can:
     - the mean over the test set of each value of `experiment.evaluate`;
-    - `likelihood_metrics` of `experiment.log_likelihood`, with `baseline_metrics`;
+    - `likelihood_metrics` of `experiment.log_likelihood`, with those of
+      `likelihood_baselines`;
     - of the samples, for images: frechet_pixels, in raw pixels scaled to [0, 1], to the
       reference split (it is no FID). For points: frechet_points, to the reference
       split, and energy_distance and wasserstein2, to the test split; where the modes
@@ -85,8 +87,8 @@ class Evaluator(Generic[StateT]):
     ):
         """Compiles nothing yet.
 
-        batches: opens the test set anew: (batch, mask (B,) bool), padded to one size;
-            the same rows at every call.
+        batches: opens the test set anew, all of it or its first rows: (batch, mask (B,)
+            bool), padded to one size; the same rows at every call.
         reference: the training split, from `summarize` with the same extractor; every
             process has it whole.
         key: all draws come from it; `seed` is only written into the protocol.
@@ -139,7 +141,8 @@ class Evaluator(Generic[StateT]):
         """
         state, weights = choose_weights(self._experiment, state, weights)
         means, likelihood = self._test_metrics(state)
-        metrics = likelihood | self._baselines() | self._sample_metrics(state)
+        baselines = baseline_metrics(self._baselines, self._spec)
+        metrics = likelihood | baselines | self._sample_metrics(state)
         if clash := sorted(means.keys() & metrics.keys()):
             raise ValueError(f"evaluate() returns {clash}, which have other meanings")
         metrics = means | metrics
@@ -252,13 +255,13 @@ class Evaluator(Generic[StateT]):
             num_classes=self._spec.num_classes,
         )
 
-    def _baselines(self) -> dict[str, float]:
-        if self._experiment.log_likelihood is None or self._reference.levels is None:
+    @functools.cached_property
+    def _baselines(self) -> dict[str, Baseline]:
+        if self._experiment.log_likelihood is None:
             return {}
-        assert self._test.levels is not None  # both splits are of one spec
-        binarized = self._experiment.likelihood_of == "binarized"
-        baselines = binarized_baseline_metrics if binarized else baseline_metrics
-        return baselines(self._reference.levels, self._test.levels, self._spec)
+        return likelihood_baselines(
+            self._reference, self._test, self._spec, self._experiment.likelihood_of
+        )
 
     def _test_batches(self) -> Iterator[tuple[Batch, Array]]:
         for batch, mask in self._batches():
@@ -282,19 +285,13 @@ class Evaluator(Generic[StateT]):
             "not_available": self._not_available(),
         }
         if self._experiment.log_likelihood is not None:
-            protocol["likelihood_kind"] = self._experiment.likelihood_kind
-            protocol["likelihood_note"] = self._experiment.likelihood_note
-            protocol["likelihood_of"] = self._experiment.likelihood_of
-            protocol["likelihood_given"] = self._experiment.likelihood_given
-            if self._experiment.likelihood_of == "binarized":
-                protocol["independent_bernoulli"] = (
-                    f"mean grey of {self._reference.name}, {SMOOTHING} of each added"
-                )
-            elif self._reference.levels is not None:
-                protocol["independent_pixels"] = (
-                    f"one categorical a pixel, counted on {self._reference.name}, "
-                    f"{SMOOTHING} added to each count"
-                )
+            protocol |= likelihood_protocol(
+                self._experiment, self._spec, self._test.count
+            )
+            protocol["likelihood_baselines"] = {
+                name: {"kind": baseline.kind, "note": baseline.note}
+                for name, baseline in self._baselines.items()
+            }
         if self._experiment.sample is not None and self._num_samples:
             protocol |= sample_protocol(
                 reference=self._reference,
@@ -320,6 +317,9 @@ class Evaluator(Generic[StateT]):
             for name in names
             if getattr(self._experiment, name) is None
         }
+        if self._experiment.log_likelihood and self._experiment.likelihood_of == "data":
+            if missing := no_ppca(self._reference, self._spec):
+                reasons["ppca"] = missing
         if self._full and self._experiment.sample is not None:
             if missing := self._panel.missing(self._num_samples):
                 reasons["panel"] = missing

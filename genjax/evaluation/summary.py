@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.frechet import Moments, merge, moments
-from genjax.evaluation.likelihood import level_counts
 from genjax.typing import DataSpec, Stopped
 
 # The covariance of D numbers takes 8 D^2 bytes and its root O(D^3): 128 MiB and some
@@ -109,6 +109,23 @@ def summarize(
         np.concatenate(predicted) if predicted else None,
         **{name: np.concatenate(parts) for name, parts in kept.items() if parts},
     )
+
+
+def level_counts(images: np.ndarray, num_levels: int) -> Int[np.ndarray, "d l"]:
+    """How often each pixel and channel takes each level, over (n, ...) uint8 images.
+
+    Raises ValueError for a level of num_levels or more.
+    """
+    flat = images.reshape(len(images), -1)
+    if flat.max(initial=0) >= num_levels:
+        raise ValueError(
+            f"pixels must lie in 0 ... {num_levels - 1}, got {flat.max()}; is "
+            "num_levels that of this data set?"
+        )
+    dims = flat.shape[1]
+    cells = flat + np.arange(dims) * num_levels  # one bin a (pixel, level)
+    counts = np.bincount(cells.ravel(), minlength=dims * num_levels)
+    return counts.reshape(dims, num_levels)
 
 
 def _check(chunk: np.ndarray, name: str, spec: DataSpec) -> None:

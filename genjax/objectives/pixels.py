@@ -33,6 +33,7 @@ class PixelLikelihood:
     log_prob(x, out) -> (*k, b) nats: what training maximises.
     log_mass(x, out) -> (*k, b) nats of the discrete levels: what is reported.
     mean(out) -> the expected pixels. draw(key, out) -> random pixels, both in [0, 1].
+    note: what log_mass is of, for the protocol of a metric.
     """
 
     spread: Literal["none", "shared", "pixel"]
@@ -40,6 +41,7 @@ class PixelLikelihood:
     log_mass: Callable[[Pixels, Outputs], Array]
     mean: Callable[[Outputs], Pixels]
     draw: Callable[[Key, Outputs], Pixels]
+    note: str
 
 
 NAMES = ("bernoulli", "gaussian", "logistic")
@@ -67,6 +69,7 @@ def bernoulli() -> PixelLikelihood:
         log_mass=log_mass,
         mean=jax.nn.sigmoid,
         draw=draw,
+        note="Bernoulli pixels, binarised once an image",
     )
 
 
@@ -98,6 +101,7 @@ def gaussian(num_levels: int) -> PixelLikelihood:
         log_mass=log_mass,
         mean=lambda out: jnp.clip(jnp.split(out, 2, axis=-1)[0], 0.0, 1.0),
         draw=draw,
+        note="mass of a Gaussian in the bin of each level, no dequantisation",
     )
 
 
@@ -138,6 +142,7 @@ def logistic(num_levels: int) -> PixelLikelihood:
         log_mass=log_mass,
         mean=lambda out: unit(parameters(out)[0]),
         draw=draw,
+        note="mass of a logistic in the bin of each level, no dequantisation",
     )
 
 

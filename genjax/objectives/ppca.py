@@ -113,6 +113,20 @@ def expected_log_density(
     return log_density(ppca, x) - 0.5 * noise_variance * trace
 
 
+def mean_log_density(
+    ppca: PPCA, mean: Float[Array, " D"], cov: Float[Array, "D D"]
+) -> Float[Array, ""]:
+    """The mean of `log_density` over rows of this mean and covariance (ddof 0), exact.
+
+    It is quadratic in x, so it takes no more of the rows than these moments: it is that
+    of their mean, less tr(C^-1 cov) / 2, with C^-1 = (I - W M^-1 W^T) / sigma2.
+    """
+    projected = _matmul(ppca.weight.T, _matmul(cov, ppca.weight))
+    explained = jnp.trace(cho_solve(cho_factor(_m(ppca)), projected))
+    spread = (jnp.trace(cov) - explained) / ppca.sigma2
+    return log_density(ppca, mean[None, :])[0] - 0.5 * spread
+
+
 def _m(ppca: PPCA) -> Float[Array, "d d"]:
     """M of (3)."""
     d = ppca.weight.shape[1]

@@ -128,10 +128,11 @@ def test_bound_of_points_is_in_their_own_unit():
     ("method", "num_levels", "kind", "words"),
     [
         ("none", 17, None, ""),
-        ("ode", 17, "lower_bound", "uniform dequantisation"),
+        ("ode", 17, "lower_bound", "one draw; log-det D log(2 / 16)"),
         ("ode", 0, "estimate", "exact trace"),
         ("bound", 17, "lower_bound", "64 draws"),
-        ("bound", 0, "lower_bound", "Gaussian decoder"),
+        ("bound", 17, "lower_bound", "no dequantisation"),
+        ("bound", 0, "lower_bound", "log-det of point_scale"),
     ],
 )
 def test_kind_and_note(method, num_levels, kind, words):

@@ -2,15 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
-from genjax.evaluation.likelihood import (
-    baseline_metrics,
-    independent_bernoulli_nll,
-    independent_pixels_nll,
-    level_counts,
-    likelihood_metrics,
-)
+from genjax.evaluation.likelihood import likelihood_metrics, likelihood_table
 from genjax.typing import DataSpec
 
 
@@ -45,54 +38,63 @@ def test_one_impossible_example_makes_the_mean_infinite():
     assert metrics["nll_nats"] == metrics["bits_per_dim"] == math.inf
 
 
-def test_level_counts_by_hand():
-    images = np.array([[[[0]], [[2]]], [[[1]], [[2]]]], np.uint8)  # (2, 2, 1, 1)
-    np.testing.assert_array_equal(level_counts(images, 3), [[1, 1, 0], [0, 0, 2]])
+def test_standard_error_in_bits_by_hand():
+    # as above, in 4 pixels: a nat is 1 / (4 ln 2) bits/dim
+    metrics = likelihood_metrics(np.array([-1.0, -3.0]), spec((2, 2, 1), 17))
+    assert metrics["bits_per_dim_stderr"] == pytest.approx(0.25 / math.log(2))
 
 
-def test_a_level_beyond_the_last_is_refused():
-    with pytest.raises(ValueError, match=r"lie in 0 ... 16, got 17"):
-        level_counts(np.full((1, 2, 2, 1), 17, np.uint8), 17)
+def result_of(nll, **changes):
+    """An evaluation written by hand."""
+    kinds = {"uniform": "exact", "ppca": "lower_bound"}
+    protocol = {
+        "data": "digits",
+        "weights": "ema",
+        "seed": 0,
+        "likelihood_kind": "lower_bound",
+        "likelihood_note": "64 draws",
+        "likelihood_unit": "64 discrete pixels of 17 levels",
+        "likelihood_given": "nothing",
+        "likelihood_rows": "all 447 test examples",
+        "likelihood_baselines": {k: {"kind": v, "note": ""} for k, v in kinds.items()},
+    }
+    metrics = {
+        "nll_nats": nll,
+        "nll_nats_stderr": 0.571,
+        "bits_per_dim": 1.8042,
+        "bits_per_dim_stderr": 0.0129,
+        "uniform_nll_nats": 181.327,
+        "uniform_bits_per_dim": 4.0875,
+        "ppca_nll_nats": 100.0,
+        "ppca_bits_per_dim": 2.254,
+    }
+    return {"protocol": protocol | changes, "metrics": metrics}
 
 
-@pytest.mark.parametrize(
-    "rows, nats",
-    # Computed apart from this code for the split of Tomczak's teaching code.
-    [
-        (slice(0, 1000), 106.77),
-        (slice(1000, 1350), 110.53),
-        (slice(1350, None), 106.31),
-    ],
-    ids=["train", "validation", "test"],
-)
-def test_independent_pixels_on_digits(rows, nats):
-    images = load_digits().images.astype(np.uint8)
-    train, part = level_counts(images[:1000], 17), level_counts(images[rows], 17)
-    assert independent_pixels_nll(train, part) == pytest.approx(nats, abs=5e-3)
+def test_the_table_of_a_model():
+    assert likelihood_table(result_of(80.04)).splitlines() == [
+        "digits, all 447 test examples; 64 discrete pixels of 17 levels",
+        "              nats          bits/dim       log-likelihood",
+        "-> the model  80.04 ± 0.57  1.804 ± 0.013  lower bound",
+        "ppca          100.00        2.254          lower bound",
+        "uniform       181.33        4.088          exact",
+        "the model: 64 draws; weights ema, seed 0",
+    ]
 
 
-def test_independent_pixels_on_mnist(mnist):
-    train, test = level_counts(mnist["train"], 256), level_counts(mnist["test"], 256)
-    metrics = baseline_metrics(train, test, spec((28, 28, 1), 256))
-    # 1.690 with 1 added to each count; the 0.1 of this code is 0.0012 better.
-    laplace = independent_pixels_nll(train, test, smoothing=1.0)
-    assert laplace / (784 * math.log(2)) == pytest.approx(1.690, abs=5e-4)
-    assert metrics["independent_pixels_bits_per_dim"] == pytest.approx(1.690, abs=2e-3)
+@pytest.mark.parametrize("nll, place", [(80.0, 0), (150.0, 1), (math.nan, 2)])
+def test_the_best_stands_first_and_what_is_no_number_last(nll, place):
+    rows = likelihood_table(result_of(nll)).splitlines()[2:5]
+    assert rows[place].startswith("-> the model")
 
 
-def test_uniform_levels_cost_log2_of_their_number():
-    counts = np.ones((4, 17), np.int64)
-    metrics = baseline_metrics(counts, counts, spec((2, 2, 1), 17))
-    assert metrics["uniform_bits_per_dim"] == pytest.approx(math.log2(17))
-    # Equal counts are uniform whatever is added to them.
-    assert metrics["independent_pixels_nll_nats"] == pytest.approx(4 * math.log(17))
+def test_a_label_is_said_and_points_have_no_bits():
+    result = result_of(2.0, likelihood_given="label")
+    points = {k: v for k, v in result["metrics"].items() if "bits" not in k}
+    table = likelihood_table(result | {"metrics": points})
+    assert "test examples, given the label;" in table
+    assert "± 0.57" in table and "1.80" not in table
 
 
-def test_independent_bernoulli_by_hand():
-    """Two binary pixels: one always on in training, one on half the time."""
-    train, test = np.array([[0, 4], [2, 2]]), np.array([[1, 1], [2, 0]])
-    want = -(0.5 * math.log(4.1 / 4.2) + 0.5 * math.log(0.1 / 4.2)) - math.log(0.5)
-    assert independent_bernoulli_nll(train, test) == pytest.approx(want)
-    # a grey of one half is a fair coin
-    grey = np.array([[0, 4, 0]])
-    assert independent_bernoulli_nll(grey, grey) == pytest.approx(math.log(2))
+def test_no_likelihood_no_table():
+    assert likelihood_table({"protocol": {}, "metrics": {"frechet_pixels": 1.0}}) == ""

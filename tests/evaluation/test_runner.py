@@ -27,6 +27,7 @@ from tests.evaluation.pixel_model import (
     SPEC,
     TEST,
     TRAIN,
+    batches,
     evaluator,
     fitted,
 )
@@ -56,6 +57,16 @@ def test_likelihood_of_the_fitted_model_is_the_baseline(result):
     assert metrics["uniform_bits_per_dim"] == pytest.approx(2.0)
     assert result["protocol"]["likelihood_kind"] == "exact"
     assert result["protocol"]["likelihood_note"] == "closed form"
+    assert result["protocol"]["likelihood_rows"] == "all 10 test examples"
+    baselines = result["protocol"]["likelihood_baselines"]
+    assert list(baselines) == ["uniform", "independent_pixels", "ppca"]
+    assert "uniform dequantisation" in baselines["ppca"]["note"]
+
+
+def test_the_first_rows_of_the_test_split_are_said_to_be_the_first():
+    first = evaluator(without("sample", "evaluate"), batches=lambda: [next(batches())])
+    protocol = first(fitted())["protocol"]
+    assert protocol["likelihood_rows"] == "the first 4 of 10 test examples"
 
 
 def scipy_frechet(a, b):
@@ -118,6 +129,7 @@ def test_images_too_large_for_a_covariance_are_said(monkeypatch):
     assert "4 numbers" in result["protocol"]["not_available"]["frechet_pixels"]
     assert not [name for name in result["metrics"] if "frechet" in name]
     assert "nll_nats" in result["metrics"]
+    assert "4 numbers" in result["protocol"]["not_available"]["ppca"]
 
 
 def test_zero_samples_draw_none():
@@ -134,6 +146,7 @@ def test_what_is_not_finite_is_kept_and_named():
         "nll_nats",
         "nll_nats_stderr",
         "bits_per_dim",
+        "bits_per_dim_stderr",
     }
 
 
@@ -264,6 +277,9 @@ def test_points_are_scored_as_points():
     entropy = math.log(2 * math.pi) + np.sum(test**2, axis=1).mean() / 2
     assert metrics["nll_nats"] == pytest.approx(entropy, rel=1e-5)
     assert "bits_per_dim" not in metrics and "uniform_nll_nats" not in metrics
+    assert "in the unit of the data" in protocol["likelihood_unit"]
+    # The model is the Gaussian that the training split was drawn from.
+    assert metrics["ppca_nll_nats"] == pytest.approx(entropy, abs=0.05)
 
 
 BRIGHTER = Extractor(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from genjax.evaluation import summary
-from genjax.evaluation.summary import summarize
+from genjax.evaluation.summary import level_counts, summarize
 from genjax.typing import DataSpec, Stopped
 
 IMAGES = DataSpec(
@@ -71,3 +71,13 @@ def test_a_stop_is_heard_between_chunks():
         summarize(
             [chunk, chunk], name="train", spec=IMAGES, should_stop=lambda: next(answers)
         )
+
+
+def test_level_counts_by_hand():
+    images = np.array([[[[0]], [[2]]], [[[1]], [[2]]]], np.uint8)  # (2, 2, 1, 1)
+    np.testing.assert_array_equal(level_counts(images, 3), [[1, 1, 0], [0, 0, 2]])
+
+
+def test_a_level_beyond_the_last_is_refused():
+    with pytest.raises(ValueError, match=r"lie in 0 ... 16, got 17"):
+        level_counts(np.full((1, 2, 2, 1), 17, np.uint8), 17)

@@ -308,7 +308,13 @@ def test_likelihood_of_images_is_negative_and_its_protocol_is_told():
         DIGITS, eval__likelihood_timesteps=5, model__num_classes=10, **SMALL
     )
     assert experiment.likelihood_kind == "lower_bound"
-    for part in ("T=20", "5 stratified timesteps", "fixed_large", "given the label"):
+    for part in (
+        "T=20",
+        "5 stratified timesteps",
+        "fixed_large",
+        "no dequantisation",
+        "given the label",
+    ):
         assert part in experiment.likelihood_note
     state = awake(experiment)
     values = jax.jit(experiment.log_likelihood)(state, batch_of(DIGITS), KEY)

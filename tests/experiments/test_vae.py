@@ -144,6 +144,7 @@ def test_binary_pixels_are_drawn_with_the_grey_as_probability():
     """Black and white images stay as they are; grey ones change with the key."""
     experiment = build(method__likelihood="bernoulli")
     assert experiment.likelihood_of == "binarized"
+    assert "binarised once an image" in experiment.likelihood_note
     state = experiment.init(KEY)
     encode = jax.jit(experiment.encode)
     other = jax.random.key(1)

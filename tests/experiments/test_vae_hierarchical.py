@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 from configs import vae_hierarchical_digits
 from experiments.vae_hierarchical import make_experiment
 from genjax.distributions import standard_normal_kl
-from genjax.evaluation.likelihood import independent_pixels_nll, level_counts
+from genjax.evaluation.baselines import independent_pixels_nll
+from genjax.evaluation.summary import level_counts
 from genjax.typing import DataSpec, UserError
 
 KEY = jax.random.key(0)

@@ -224,6 +224,7 @@ def test_the_two_values_of_evaluate_are_the_bound(bottleneck, rate):
     assert (values["rate_nats"] > 0).all()
     note = experiment.likelihood_note
     assert ("one draw of z" if bottleneck == "gaussian" else "uniform prior") in note
+    assert "no dequantisation" in note
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)

@@ -103,6 +103,13 @@ def test_expected_log_density_over_noise():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def test_mean_log_density_follows_from_moments():
+    model, x = random_model(), points(50, 6) * 2.0 + 1.0
+    got = ppca.mean_log_density(model, *moments(x, ddof=0))
+    expected = ppca.log_density(model, jnp.asarray(x)).mean()
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 def test_a_singular_covariance_has_a_density():
     cov = jnp.diag(jnp.array([4.0, 1.0, 0.0, 0.0]))
     model = ppca.fit(jnp.zeros(4), cov, 2)

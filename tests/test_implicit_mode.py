@@ -193,7 +193,8 @@ def test_the_discriminator_alone_goes_to_its_optimum():
     )
     dataset = datasets.load("gaussian1d", num_train=20_000, num_eval=100)
     experiment = gan.make_experiment(config, dataset.spec)
-    frozen = {"out": {"kernel": jnp.full((1, 1), 0.8), "bias": jnp.full((1,), 2.0)}}
+    layer = {"kernel": jnp.full((1, 1), 0.8), "bias": jnp.full((1,), 2.0)}
+    frozen = {"mlp": {"out": layer}}
     state = experiment.init(jax.random.key(0))
     state = state._replace(g_params=frozen, ema_params=frozen)
     rows = dataset.train.read(np.arange(20_000))["image"]

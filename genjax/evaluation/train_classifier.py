@@ -38,7 +38,7 @@ def fit(
     """
     per_epoch = len(images) // batch_size
     init_key, order_key, step_key = jax.random.split(key, 3)
-    variables: Any = network.init(init_key, jnp.asarray(images[:1]))
+    variables: Any = jax.jit(network.init)(init_key, jnp.asarray(images[:1]))
     update = optimizer(epochs * per_epoch)
     data = jax.device_put((images, labels))
 

@@ -25,7 +25,18 @@ COLOR = DataSpec(
     num_eval=10_000,
     num_classes=10,
 )
-fit_narrow = functools.partial(resnet.fit, epochs=4, batch_size=16, width=2)
+SMALL = resnet.ResNet(width=4, blocks=(1, 1))
+fit_small = functools.partial(resnet.fit, epochs=4, batch_size=16, network=SMALL)
+read_small = functools.partial(resnet.features_and_logits, network=SMALL)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The command trains a small network under the name of the lossy copy."""
+    classifier = dataclasses.replace(
+        classifiers.CLASSIFIERS[JPEG75], fit=fit_small, features_and_logits=read_small
+    )
+    monkeypatch.setitem(classifiers.CLASSIFIERS, JPEG75, classifier)
 
 
 @pytest.fixture
@@ -35,16 +46,22 @@ def folder(tmp_path, monkeypatch):
     return extractors.folder()
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """(images, weights of a narrow network, losses of its epochs)."""
+def noise():
+    """Pictures of noise, bright or dark, with labels that say which."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (64, 8, 8, 3)).astype(np.uint8)
     labels = random.integers(0, 2, 64).astype(np.int32)
     images[labels == 1] //= 2
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """(images, weights of the small network, losses of its epochs)."""
+    images, labels = noise()
     told = []
     key = jax.random.key(0)
-    variables = fit_narrow(images, labels, key=key, say=lambda *s: told.append(s))
+    variables = fit_small(images, labels, key=key, say=lambda *s: told.append(s))
     assert [(step, total) for step, total, _ in told] == [
         (steps, 16) for steps in (4, 8, 12, 16)
     ]
@@ -55,6 +72,11 @@ def test_training_lowers_the_loss(trained):
     losses = trained[2]
     print("losses", losses)
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_same_key_gives_the_same_weights(trained):
+    again = fit_small(*noise(), key=jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, again, trained[1])
 
 
 def test_weights_are_as_many_as_counted_by_hand():
@@ -69,7 +91,7 @@ def test_weights_are_as_many_as_counted_by_hand():
     widths = [64, 64, 128, 256, 512]
     stages = [stage(*pair) for pair in zip(widths, widths[1:], strict=False)]
     counted = convolution(3, 3, 64) + sum(stages) + 512 * 10 + 10
-    network = resnet.ResNet18()
+    network = resnet.RESNET18
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
     shapes = jax.eval_shape(network.init, jax.random.key(0), images)
     found = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
@@ -86,7 +108,7 @@ def test_strides_halve_the_picture_three_times():
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
 
     def maps(key, images):
-        out = resnet.ResNet18(2).init_with_output(
+        out = resnet.ResNet(width=2).init_with_output(
             key, images, capture_intermediates=True, mutable=True
         )
         return out[1]["intermediates"]
@@ -102,7 +124,7 @@ def test_features_depend_on_no_other_row_and_survive_a_file(trained, folder):
     extractor = extractors.load(JPEG75, COLOR)
     assert extractor.name == JPEG75 and extractor.reads_labels
     assert extractor.note.startswith("test accuracy 0.5000, weights ")
-    together = resnet.features_and_logits(variables, images[:6])
+    together = jax.jit(read_small)(variables, images[:6])
     for found, expected in zip(extractor.apply(images[2:6]), together, strict=True):
         np.testing.assert_allclose(found, expected[2:], rtol=1e-4, atol=1e-5)
         assert np.abs(np.diff(found, axis=0)).max() > 1e-3  # rows do differ
@@ -114,7 +136,7 @@ def test_features_depend_on_no_other_row_and_survive_a_file(trained, folder):
 def test_pictures_are_flipped_and_moved_whole():
     base = np.random.default_rng(0).integers(1, 256, (9, 8, 1)).astype(np.uint8)
     images = jnp.asarray(np.tile(base, (300, 1, 1, 1)))
-    found = np.asarray(resnet.flip_and_move(jax.random.key(0), images))
+    found = np.asarray(jax.jit(resnet.flip_and_move)(jax.random.key(0), images))
     margin = resnet.MARGIN
     possible = {}
     for flip, source in enumerate((base, base[:, ::-1])):
@@ -153,13 +175,11 @@ def test_the_lossy_copy_is_asked_for(lossy, folder, capsys, monkeypatch):
     assert "not the lossy copy" in said and f"--train={REAL}" in said
 
 
-def test_the_command_keeps_what_it_trained(lossy, folder, capsys, monkeypatch):
-    narrow = dataclasses.replace(classifiers.CLASSIFIERS[JPEG75], fit=fit_narrow)
-    monkeypatch.setitem(classifiers.CLASSIFIERS, JPEG75, narrow)
+def test_the_command_keeps_what_it_trained(lossy, folder, capsys):
     assert command.main([f"--train={JPEG75}"]) == 0
     assert "test accuracy 1.0000" in capsys.readouterr().out  # of a single class
     features, logits = extractors.load(JPEG75, COLOR).apply(lossy)
-    assert features.shape == (64, 16) and (logits.argmax(-1) == 0).all()
+    assert features.shape == (64, 8) and (logits.argmax(-1) == 0).all()
     command.main([f"--train={JPEG75}"])
     assert "delete it to train it again" in capsys.readouterr().out
 

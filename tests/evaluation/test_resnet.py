@@ -118,6 +118,20 @@ def test_strides_halve_the_picture_three_times():
     assert sides == [(32, 32, 2), (16, 16, 4), (8, 8, 8), (4, 4, 16)]
 
 
+def test_half_precision_keeps_weights_and_statistics_whole():
+    images = jax.ShapeDtypeStruct((4, 8, 8, 3), jnp.uint8)
+    network = SMALL.clone(dtype=jnp.bfloat16)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    out, moved = jax.eval_shape(
+        lambda v, x: network.apply(v, x, train=True, mutable=["batch_stats"]),
+        variables,
+        images,
+    )
+    assert moved["batch_stats"] == variables["batch_stats"]  # shapes and dtypes
+    leaves = jax.tree.leaves((out, variables))
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
+
+
 def test_features_depend_on_no_other_row_and_survive_a_file(trained, folder):
     images, variables, _ = trained
     (folder / f"{JPEG75}.npz").write_bytes(extractors.to_bytes(variables, 0.5))

@@ -68,8 +68,10 @@ EXTRACTOR = flags.DEFINE_string(
     "extractor",
     None,
     "evaluate: a network in whose features samples are compared as well, and which "
-    "reads the labels of samples: mnist_lenet512_v1; translate: which reads the labels "
-    "of translations of the test images",
+    "reads the labels of samples; translate: which reads the labels of translations of "
+    "the test images: mnist_lenet512_v1, cifar10_resnet18_v1, "
+    "cifar10_jpeg75_resnet18_v1, inception:FILE or inception_tf1:FILE with weights of "
+    "your own, or MODULE:FUNCTION, a function of your own",
 )
 SEED = flags.DEFINE_integer(
     "seed", 0, "all but train: random seed", lower_bound=0, upper_bound=2**32 - 1

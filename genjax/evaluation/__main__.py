@@ -7,7 +7,9 @@ python -m genjax.evaluation --reference=mnist --extractor=mnist_lenet512_v1
     works out what such a score needs of a data set, and keeps it: --samples and
     --mode=evaluate then begin at once. --samples keeps it as well.
 python -m genjax.evaluation --train=mnist_lenet512_v1
-    trains a network; a second call says that it is there.
+    trains a network; a second call says that it is there. cifar10_resnet18_v1 is made
+    for a GPU; of the copy of CIFAR-10 that was stored as JPEG it is called
+    cifar10_jpeg75_resnet18_v1.
 
 Weights lie in extractors/ and references in references/ of $GENJAX_CACHE, or else of
 ~/.cache/genjax. What --extractor may be: see genjax/evaluation/extractors.py.
@@ -25,7 +27,8 @@ from tqdm import tqdm
 
 from genjax import score
 from genjax.data import datasets
-from genjax.evaluation import extractors, lenet
+from genjax.evaluation import classifiers, extractors
+from genjax.evaluation.train_classifier import accuracy
 from genjax.train import compile, metrics
 from genjax.typing import SaveError, UserError
 
@@ -93,16 +96,21 @@ def work(options: argparse.Namespace) -> dict:
 
 
 def train(name: str, data_dir: str | None) -> None:
-    """Fits the network to its data set and keeps the weights."""
+    """Fits the network to its data set and keeps the weights.
+
+    Raises UserError for another data set of that name.
+    """
     path = extractors.folder() / f"{name}.npz"
     if path.exists():
         print(f"{path} is there: delete it to train it again")
         return
     compile.use_persistent_cache()
-    dataset = datasets.load("mnist", data_dir)
+    classifier = classifiers.CLASSIFIERS[name]
+    dataset = datasets.load(classifier.data, data_dir)
     train_set, test_set = (
         split.read(np.arange(len(split))) for split in (dataset.train, dataset.eval)
     )
+    classifiers.check_images(name, train_set["image"])
     with tqdm(unit="step") as bar:
 
         def say(step: int, total: int, loss: float) -> None:
@@ -111,10 +119,12 @@ def train(name: str, data_dir: str | None) -> None:
             bar.update(step - bar.n)
 
         key = jax.random.key(0)
-        params = lenet.fit(train_set["image"], train_set["label"], key=key, say=say)
-    accuracy = lenet.accuracy(params, test_set["image"], test_set["label"])
-    metrics.write_atomically(path, extractors.to_bytes(params, accuracy))
-    print(f"{path}: test accuracy {accuracy:.4f}")
+        images, labels = train_set["image"], train_set["label"]
+        params = classifier.fit(images, labels, key=key, say=say)
+    read = extractors.in_batches(classifier.features_and_logits, params)
+    found = accuracy(read, test_set["image"], test_set["label"])
+    metrics.write_atomically(path, extractors.to_bytes(params, found))
+    print(f"{path}: test accuracy {found:.4f}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ has a name, which stands in the name of its metrics, and a note for the protocol
 `load` knows:
 
 - mnist_lenet512_v1: a classifier of MNIST, trained here by one command.
+- cifar10_resnet18_v1: a classifier of CIFAR-10, as well; cifar10_jpeg75_resnet18_v1 is
+  the same trained on a lossy copy of the set.
 - inception:FILE, inception_tf1:FILE: the network of FID with the user's own weights,
   with images resized as pytorch-fid or as torch-fidelity does. The distance is called
   fid or fid_tf1 if FILE is the published one, else frechet_inception_<its hash>.
@@ -13,6 +15,7 @@ has a name, which stands in the name of its metrics, and a note for the protocol
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import io
@@ -28,10 +31,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.choices import nearest
-from genjax.evaluation import inception, lenet, weights
-from genjax.typing import Array, DataSpec, UserError
+from genjax.evaluation import inception, weights
+from genjax.evaluation.classifiers import CLASSIFIERS, NUM_CLASSES
+from genjax.typing import Array, DataSpec, Params, UserError
 
-NAMES = ("mnist_lenet512_v1",)
+NAMES = tuple(CLASSIFIERS)
 
 # How the Inception network takes its images, and what that is called.
 RESIZES: dict[str, inception.Resize] = {
@@ -44,6 +48,7 @@ RESIZE_NOTES = {
 }
 # The activations of one image take some 30 MB.
 INCEPTION_BATCH = 32
+CLASSIFIER_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +92,7 @@ def load(name: str, spec: DataSpec) -> Extractor:
     weights that are missing or damaged.
     """
     if name in NAMES:
-        return load_lenet(name, spec)
+        return load_classifier(name, spec)
     start, _, rest = name.partition(":")
     if start in RESIZES and rest:
         return load_inception(Path(rest).expanduser(), spec, RESIZES[start])
@@ -100,48 +105,49 @@ def load(name: str, spec: DataSpec) -> Extractor:
     )
 
 
-def load_lenet(name: str, spec: DataSpec) -> Extractor:
-    """The classifier of MNIST, from its file in `folder()`. Raises UserError.
+def load_classifier(name: str, spec: DataSpec) -> Extractor:
+    """One of `CLASSIFIERS`, from its file in `folder()`. Raises UserError.
 
-    Of pictures whose channels are digits, as in stacked_mnist, it reads each channel by
-    itself, see `lenet.of_channels`.
+    Of pictures whose channels are digits, as in stacked_mnist, that of MNIST reads each
+    channel by itself, see `lenet.of_channels`.
     """
+    classifier = CLASSIFIERS[name]
     channels = spec.shape[-1]
-    stacked = channels > 1 and spec.num_classes == lenet.NUM_CLASSES**channels
-    wanted = (*lenet.SHAPE[:2], channels) if stacked else lenet.SHAPE
+    classes = NUM_CLASSES**channels
+    read, stacked = classifier.features_and_logits, False
+    if classifier.of_channels and channels > 1 and spec.num_classes == classes:
+        read, stacked = classifier.of_channels, True
+    wanted = (*classifier.shape[:2], channels) if stacked else classifier.shape
     if spec.shape != wanted or spec.num_levels != 256:
         raise UserError(
-            f"{name} reads images of shape {lenet.SHAPE} with 256 levels, and "
+            f"{name} reads images of shape {classifier.shape} with 256 levels, and "
             f"{spec.name} has {spec.shape} with {spec.num_levels}"
         )
     path = folder() / f"{name}.npz"
     if not path.exists():
         raise UserError(
-            f"{name} has no weights in {path.parent} yet: train them, in some minutes, "
-            f"by python -m genjax.evaluation --train={name}"
+            f"{name} has no weights in {path.parent} yet: train them, in "
+            f"{classifier.duration}, by python -m genjax.evaluation --train={name}"
         )
     content = path.read_bytes()
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            flat = {key: jnp.asarray(value) for key, value in file.items()}
-        accuracy = float(flat.pop("test_accuracy"))
-        params = flax.traverse_util.unflatten_dict(flat, sep="/")
+        params, accuracy = from_bytes(content)
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): delete it and train it again"
         ) from error
     digest = _digest(content)
-    of_pictures = lenet.of_channels if stacked else lenet.features_and_logits
     return Extractor(
         name=f"{name}_x{channels}" if stacked else name,
-        apply=jax.jit(lambda images: of_pictures(params, images)),
+        apply=in_batches(read, params),
         note=f"test accuracy {accuracy:.4f}, weights {digest}",
         digest=digest,
+        reads_labels=spec.num_classes == (classes if stacked else NUM_CLASSES),
     )
 
 
-def to_bytes(params: Any, test_accuracy: float) -> bytes:
-    """The file that `load_lenet` reads: an npz of the weights and the accuracy."""
+def to_bytes(params: Params, test_accuracy: float) -> bytes:
+    """The file that `load_classifier` reads: an npz of the weights and the accuracy."""
     arrays: dict[str, Any] = {
         key: np.asarray(value)
         for key, value in flax.traverse_util.flatten_dict(params, sep="/").items()
@@ -149,6 +155,38 @@ def to_bytes(params: Any, test_accuracy: float) -> bytes:
     content = io.BytesIO()
     np.savez(content, **arrays, test_accuracy=np.array(test_accuracy))
     return content.getvalue()
+
+
+def from_bytes(content: bytes) -> tuple[Params, float]:
+    """What `to_bytes` was given. Raises many errors for other bytes."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        flat = {key: jnp.asarray(value) for key, value in file.items()}
+    accuracy = float(flat.pop("test_accuracy"))
+    return flax.traverse_util.unflatten_dict(flat, sep="/"), accuracy
+
+
+def in_batches(
+    network: Callable[[Params, Array], tuple[Array, Array]],
+    params: Params,
+    size: int = CLASSIFIER_BATCH,
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """`network`, with these weights, of any number of images.
+
+    It sees `size` at a time: the last ones are filled up.
+    """
+    compiled = jax.jit(network)
+
+    def read(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            filled = np.resize(part, (size, *part.shape[1:]))
+            found = jax.device_get(compiled(params, jnp.asarray(filled)))
+            parts.append([array[: len(part)] for array in found])
+        features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return features, logits
+
+    return read
 
 
 def load_inception(path: Path, spec: DataSpec, resize: inception.Resize) -> Extractor:
@@ -166,7 +204,7 @@ def load_inception(path: Path, spec: DataSpec, resize: inception.Resize) -> Extr
         )
     arrays, content = weights.read(path)
     params = inception.from_torch(arrays)
-    network = jax.jit(inception.features_and_logits, static_argnames="resize")
+    network = functools.partial(inception.features_and_logits, resize=resize)
     digest = hashlib.sha256(content).hexdigest()
     published = digest == inception.SHA256
     suffix = "_tf1" if resize == "tf1" else ""
@@ -175,9 +213,7 @@ def load_inception(path: Path, spec: DataSpec, resize: inception.Resize) -> Extr
         note += ", gray repeated in three channels"
     return Extractor(
         name="inception" + ("" if published else f"_{digest[:8]}") + suffix,
-        apply=lambda images: _in_batches(
-            lambda part: network(params, part, resize=resize), images, INCEPTION_BATCH
-        ),
+        apply=in_batches(network, params, INCEPTION_BATCH),
         note=note,
         digest=_digest(f"{resize} {digest}".encode()),
         reads_labels=False,
@@ -223,20 +259,6 @@ def load_function(module: str, function: str, spec: DataSpec) -> Extractor:
         apply=apply,
         note=f"the user's function {qualified}, without a hash",
     )
-
-
-def _in_batches(
-    network: Callable[[Array], tuple[Array, Array]], images: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of any number of images, `size` at a time: the last ones are filled up."""
-    parts = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        filled = np.resize(part, (size, *part.shape[1:]))
-        found = jax.device_get(network(jnp.asarray(filled)))
-        parts.append([array[: len(part)] for array in found])
-    features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return features, logits
 
 
 def _digest(content: bytes) -> str:

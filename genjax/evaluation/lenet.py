@@ -5,17 +5,15 @@ the features, after the network in which Binkowski et al. 2018 (arXiv:1801.01401
 measure MNIST samples. Never compare its distances with those of another network.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, Int, UInt8
 
+from genjax.evaluation import train_classifier
 from genjax.nn.conv import Conv
 from genjax.typing import Array, Key, Params
 
@@ -75,63 +73,19 @@ def fit(
     key: Key,
     epochs: int = 10,
     batch_size: int = 128,
-    say: Callable[[int, int, float], None] = lambda step, total, loss: None,
+    say: train_classifier.Say = lambda step, total, loss: None,
 ) -> Params:
-    """Weights by Adam on the cross-entropy, the step size falling as a cosine.
-
-    The same key gives the same weights on the same kind of machine.
-    say: told (step, steps in all, loss) every hundred steps.
-    """
-    per_epoch = len(images) // batch_size
-    total = epochs * per_epoch
-    init_key, order_key, step_key = jax.random.split(key, 3)
-    params = LeNet().init(init_key, jnp.asarray(images[:1]))["params"]
-    optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, total))
-    opt_state = optimizer.init(params)
-
-    def loss_fn(params: Params, image: Array, label: Array, key: Key) -> Array:
-        rngs = {"dropout": key}
-        out: Any = LeNet().apply({"params": params}, image, train=True, rngs=rngs)
-        cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
-        return cross_entropy(out[1], label).mean()
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, opt_state, image, label, key) -> tuple[Any, Any, Array]:
-        loss, grads = jax.value_and_grad(loss_fn)(params, image, label, key)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    for epoch in range(epochs):
-        seed = int(jax.random.bits(jax.random.fold_in(order_key, epoch)))
-        order = np.random.default_rng(seed).permutation(len(images))
-        for place in range(per_epoch):
-            i = epoch * per_epoch + place
-            rows = order[place * batch_size : (place + 1) * batch_size]
-            params, opt_state, loss = step(
-                params,
-                opt_state,
-                images[rows],
-                labels[rows],
-                jax.random.fold_in(step_key, i),
-            )
-            if i % 100 == 0:
-                say(i, total, float(loss))
-    return params
-
-
-def accuracy(
-    params: Params,
-    images: UInt8[np.ndarray, "n 28 28 1"],
-    labels: Int[np.ndarray, " n"],
-) -> float:
-    """The share of the images that are read as their label."""
-    apply = jax.jit(features_and_logits)
-    right = 0
-    for start in range(0, len(images), 1000):
-        part = slice(start, start + 1000)
-        _, logits = apply(params, images[part])
-        right += int((np.asarray(logits).argmax(-1) == labels[part]).sum())
-    return right / len(images)
+    """Weights by Adam, the step size falling as a cosine: `train_classifier.fit`."""
+    return train_classifier.fit(
+        LeNet(),
+        lambda total: optax.adam(optax.cosine_decay_schedule(1e-3, total)),
+        images,
+        labels,
+        key=key,
+        epochs=epochs,
+        batch_size=batch_size,
+        say=say,
+    )["params"]
 
 
 def _pool(h: Array) -> Array:

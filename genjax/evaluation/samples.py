@@ -47,7 +47,7 @@ def sample_metrics(
     if reads and labels is not None:
         asked = np.resize(labels, samples.count)
         metrics["label_agreement"] = float(np.mean(samples.predicted == asked))
-    metrics |= _class_modes(samples, num_classes)
+    metrics |= _class_modes(samples, extractor, num_classes)
     if samples.points is not None:
         if test is not None:
             metrics |= _point_distances(samples.points, test, "")
@@ -74,7 +74,9 @@ def floors(
     if test.count > 1:
         distances = frechet_distances(test, reference, extractor)
         found = {f"{name}_floor": value for name, value in distances.items()}
-    found |= {f"{k}_test": v for k, v in _class_modes(test, num_classes).items()}
+    found |= {
+        f"{k}_test": v for k, v in _class_modes(test, extractor, num_classes).items()
+    }
     if reference.points is not None:
         found |= _point_distances(reference.points[:num_samples], test, "_floor")
     return found
@@ -98,7 +100,7 @@ def sample_protocol(
     if extractor is not None:
         protocol["extractor"] += f"; {extractor.name} ({extractor.note})"
     num_modes = 0 if modes is None else len(modes.centers)
-    if _class_modes(reference, num_classes):
+    if _class_modes(reference, extractor, num_classes):
         num_modes = num_classes
     if num_modes and num_samples:
         protocol["num_modes"] = num_modes
@@ -139,9 +141,12 @@ def frechet_distances(
     return distances
 
 
-def _class_modes(examples: Summary, num_classes: int) -> dict[str, float]:
-    """Of the classes that the extractor reads, where there are many."""
-    if examples.predicted is None or num_classes < MANY_CLASSES:
+def _class_modes(
+    examples: Summary, extractor: Extractor | None, num_classes: int
+) -> dict[str, float]:
+    """Of the data's classes as the extractor reads them, where there are many."""
+    reads = extractor is not None and extractor.reads_labels
+    if examples.predicted is None or not reads or num_classes < MANY_CLASSES:
         return {}
     return class_mode_metrics(examples.predicted, num_classes)
 

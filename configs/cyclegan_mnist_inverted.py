@@ -14,10 +14,10 @@ reads after translation. Others:
     with identity      --config.method.identity_weight=5
     another map        --config.data.known_map=rotated, or edges
 
-Hardware: 1 CPU core, 25 minutes (64 ms a step). The number to expect:
-`label_preservation` of at least 0.95 both ways and `cycle_l1` of at most 0.05; without
-cycles it should fail; and the identity loss, which asks to keep the colours, should
-hurt. Not yet run as a whole.
+Hardware: 1 CPU core, 15 to 30 minutes (43 ms a step where nobody else uses it). The
+number to expect: `label_preservation` 0.994 both ways, as often as the classifier reads
+the images themselves, `cycle_l1` 0.009, `rmse` 0.028 (untouched 0.962). The identity
+loss asks to keep the colours, and so should hurt here; not tried at this size.
 """
 
 from ml_collections import ConfigDict

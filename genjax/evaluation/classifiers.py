@@ -40,7 +40,7 @@ class Classifier:
 _CIFAR10 = Classifier(
     data="cifar10",
     shape=resnet.SHAPE,
-    duration="some minutes on a GPU or half a day on a CPU",
+    duration="a minute on a GPU, or an hour and more on a CPU",
     fit=resnet.fit,
     features_and_logits=resnet.features_and_logits,
 )

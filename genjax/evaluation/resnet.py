@@ -2,12 +2,11 @@
 
 The residual network of 18 layers (He et al. 2016, arXiv:1512.03385, table 1) as it is
 usual for small images: the first convolution is 3x3 with stride 1, and no pool follows
-it. The features are the 512 means of the last block, not negative. Never compare its
-distances with those of another network.
+it. It has half the usual channels, so that a laptop can train it and read 50,000 images
+with it. The features are the 256 means of the last block, not negative. Never compare
+its distances with those of another network.
 
-Made for a GPU. On one CPU core a step of 128 images takes 4 s, so an epoch half an hour
-and the training some 13 hours. Not yet run as a whole; 93 % and more of the test images
-are to be expected, also of the copy of the set that was stored as JPEG.
+On one CPU core a step of 128 images takes 1.1 s, and the training some 70 minutes.
 """
 
 import functools
@@ -26,7 +25,7 @@ from genjax.typing import Array, Key, Params
 
 SHAPE = (32, 32, 3)
 NUM_CLASSES = 10
-EPOCHS = 30
+EPOCHS = 10
 MARGIN = 4  # pixels by which a picture is moved in training
 
 _kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -41,7 +40,7 @@ class ResNet(nn.Module):
     dtype: of the convolutions and norms; weights and statistics are float32.
     """
 
-    width: int = 64
+    width: int = 32
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     dtype: Any = jnp.float32
 

@@ -54,9 +54,9 @@ STEP = flags.DEFINE_integer(
 WEIGHTS = flags.DEFINE_enum(
     "weights",
     None,
-    ["ema", "raw"],
+    ["ema", "raw", "both"],
     "all but train: the moving average of the weights, or the weights themselves; "
-    "default the average where there is one",
+    "default the average where there is one; evaluate also takes both, in turn",
 )
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "sample: how many", lower_bound=1)
 LABELS = flags.DEFINE_list(
@@ -69,8 +69,8 @@ EXTRACTOR = flags.DEFINE_string(
     None,
     "evaluate: a network in whose features samples are compared as well, and which "
     "reads the labels of samples; translate: which reads the labels of translations of "
-    "the test images: mnist_lenet512_v1, cifar10_resnet18_v1, "
-    "cifar10_jpeg75_resnet18_v1, inception:FILE or inception_tf1:FILE with weights of "
+    "the test images: mnist_lenet512_v1, fashion_mnist_lenet512_v1, "
+    "cifar10_resnet18_v1, cifar10_jpeg75_resnet18_v1, inception:FILE or inception_tf1:FILE with weights of "
     "your own, or MODULE:FUNCTION, a function of your own",
 )
 SEED = flags.DEFINE_integer(
@@ -135,6 +135,7 @@ class Options:
     max_seconds: float | None = None
     step: int | None = None
     weights: Weights | None = None
+    both_weights: bool = False
     num_samples: int = 64
     labels: tuple[int, ...] | None = None
     extractor: str | None = None
@@ -181,6 +182,11 @@ def parse(argv: Sequence[str]) -> Options:
             "--config is missing: name a file, as in --config=configs/ddpm_digits.py"
         )
     check_config(CONFIG.value)
+    both = WEIGHTS.value == "both"
+    if both and MODE.value != "evaluate":
+        raise UserError(
+            f"--weights=both is for --mode=evaluate; --mode={MODE.value} takes ema or raw"
+        )
     return Options(
         config=CONFIG.value,
         workdir=_absolute(WORKDIR.value or _default_workdir(location)),
@@ -188,7 +194,9 @@ def parse(argv: Sequence[str]) -> Options:
         override_config=OVERRIDE_CONFIG.value,
         max_seconds=MAX_SECONDS.value,
         step=STEP.value,
-        weights=cast(Weights | None, WEIGHTS.value),  # DEFINE_enum holds it
+        # DEFINE_enum holds it
+        weights=None if both else cast(Weights | None, WEIGHTS.value),
+        both_weights=both,
         num_samples=NUM_SAMPLES.value,
         labels=_parse_labels(LABELS.value),
         extractor=EXTRACTOR.value,

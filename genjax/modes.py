@@ -24,7 +24,7 @@ from genjax.data import toy
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation import extractors, references
 from genjax.evaluation.likelihood import likelihood_table
-from genjax.evaluation.runner import Evaluator
+from genjax.evaluation.runner import Evaluator, Result
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
 from genjax.experiment import MakeExperiment
@@ -275,26 +275,35 @@ def evaluate(
     The likelihood goes to stderr too, among its baselines.
     With the panel and <step>_neighbours.png, which training leaves out: the samples
     nearest to a training image, each followed by the nearest ones.
-    With --weights=raw or another --seed the file is <step>_raw.json, <step>_seed1.json.
+    With --weights=raw or another --seed the file is <step>_raw.json, <step>_seed1.json;
+    with --weights=both there are both files, and one JSON with "ema" and "raw".
     """
     setup, state, step = load_trained(options, make_experiment, stop)
     check_labels(options.labels, setup.dataset.spec)
     evaluator = make_evaluator(setup, seed=options.seed, full=True)
-    result = evaluator(state, weights=options.weights)
+    found = {}
+    for weights in ("ema", "raw") if options.both_weights else (options.weights,):
+        found[weights] = evaluator(state, weights=weights)
+        if distributed.is_first():
+            suffix = "_raw" if weights == "raw" else ""
+            suffix += f"_seed{options.seed}" if options.seed else ""
+            write_scores(setup, step, found[weights], evaluator, suffix)
     if distributed.is_first():
-        suffix = "_raw" if options.weights == "raw" else ""
-        suffix += f"_seed{options.seed}" if options.seed else ""
-        path = metrics.write_evaluation(setup.workdir, step, result, suffix=suffix)
-        if evaluator.nearest_training is not None:
-            show_neighbors(
-                path.with_name(f"{step}{suffix}_neighbours.png"),
-                evaluator.nearest_training,
-                setup.dataset.spec,
-            )
-        print(json.dumps({"step": step, **result}, indent=2))
-        if table := likelihood_table(result):
-            print(table, file=sys.stderr)
-        print(path, file=sys.stderr)
+        shown = found if options.both_weights else found[options.weights]
+        print(json.dumps({"step": step, **shown}, indent=2))
+
+
+def write_scores(
+    setup: Setup, step: int, result: Result, evaluator: Evaluator, suffix: str
+) -> None:
+    """evaluation/<step><suffix>.json, its picture, and the likelihoods on stderr."""
+    path = metrics.write_evaluation(setup.workdir, step, result, suffix=suffix)
+    if evaluator.nearest_training is not None:
+        picture = path.with_name(f"{step}{suffix}_neighbours.png")
+        show_neighbors(picture, evaluator.nearest_training, setup.dataset.spec)
+    if table := likelihood_table(result):
+        print(table, file=sys.stderr)
+    print(path, file=sys.stderr)
 
 
 def show_neighbors(path: Path, examples: np.ndarray, spec: DataSpec) -> None:

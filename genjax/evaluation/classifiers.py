@@ -54,6 +54,13 @@ CLASSIFIERS = {
         features_and_logits=lenet.features_and_logits,
         of_channels=lenet.of_channels,
     ),
+    "fashion_mnist_lenet512_v1": Classifier(
+        data="fashion_mnist",
+        shape=lenet.SHAPE,
+        duration="some minutes",
+        fit=lenet.fit,
+        features_and_logits=lenet.features_and_logits,
+    ),
     REAL: _CIFAR10,
     JPEG75: _CIFAR10,
 }

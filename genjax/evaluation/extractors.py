@@ -4,7 +4,8 @@ A distance in the features of one extractor says nothing in those of another, so
 has a name, which stands in the name of its metrics, and a note for the protocol.
 `load` knows:
 
-- mnist_lenet512_v1: a classifier of MNIST, trained here by one command.
+- mnist_lenet512_v1: a classifier of MNIST, trained here by one command; and
+  fashion_mnist_lenet512_v1, the same network trained on Fashion-MNIST.
 - cifar10_resnet18_v1: a classifier of CIFAR-10, as well; cifar10_jpeg75_resnet18_v1 is
   the same trained on a lossy copy of the set.
 - inception:FILE, inception_tf1:FILE: the network of FID with the user's own weights,

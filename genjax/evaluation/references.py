@@ -53,12 +53,18 @@ def path_of(
 def find(
     fingerprint: str, split: str, extractor: Extractor | None, *, keep: bool
 ) -> Summary | None:
-    """The kept summary; None if there is none, or if it is damaged, with a message."""
-    path = path_of(fingerprint, split, extractor, keep=keep)
-    if path is None or not path.exists():
+    """The kept summary; None if there is none, or if it is damaged, with a message.
+
+    Without `keep`, one that was kept with its rows will do, and they are left out.
+    """
+    wanted = [keep] if keep else [False, True]
+    paths = [path_of(fingerprint, split, extractor, keep=rows) for rows in wanted]
+    path = next((path for path in paths if path and path.exists()), None)
+    if path is None:
         return None
     try:
-        return from_bytes(path.read_bytes())
+        found = from_bytes(path.read_bytes())
+        return found if keep else without_rows(found)
     except (
         OSError,
         ValueError,
@@ -71,6 +77,11 @@ def find(
     ) as error:
         logging.warning("not used: the kept summary %s is damaged: %s", path, error)
         return None
+
+
+def without_rows(summary: Summary) -> Summary:
+    """What `summarize` gives with keep=False."""
+    return dataclasses.replace(summary, rows=None, feature_rows=None, logits=None)
 
 
 def size_of(summary: Summary) -> int:

@@ -62,12 +62,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.ema_decay = 0.998
 
     config.training = ConfigDict()
-    config.training.num_steps = 4_000
+    config.training.num_steps = 10_000
     config.training.batch_size = 64
     config.training.log_every = 100
     config.training.save_every = 1_000
     config.training.sample_every = 1_000
-    config.training.eval_every = 4_000
+    config.training.eval_every = 10_000
     config.training.steps_per_call = 50
     config.training.keep_last = 2
     config.training.keep_every = placeholder(int)

@@ -70,8 +70,9 @@ EXTRACTOR = flags.DEFINE_string(
     "evaluate: a network in whose features samples are compared as well, and which "
     "reads the labels of samples; translate: which reads the labels of translations of "
     "the test images: mnist_lenet512_v1, fashion_mnist_lenet512_v1, "
-    "cifar10_resnet18_v1, cifar10_jpeg75_resnet18_v1, inception:FILE or inception_tf1:FILE with weights of "
-    "your own, or MODULE:FUNCTION, a function of your own",
+    "cifar10_resnet18_v1, cifar10_jpeg75_resnet18_v1, inception:FILE or "
+    "inception_tf1:FILE with weights of your own, or MODULE:FUNCTION, a function of "
+    "your own",
 )
 SEED = flags.DEFINE_integer(
     "seed", 0, "all but train: random seed", lower_bound=0, upper_bound=2**32 - 1
@@ -185,7 +186,8 @@ def parse(argv: Sequence[str]) -> Options:
     both = WEIGHTS.value == "both"
     if both and MODE.value != "evaluate":
         raise UserError(
-            f"--weights=both is for --mode=evaluate; --mode={MODE.value} takes ema or raw"
+            f"--weights=both is for --mode=evaluate; --mode={MODE.value} takes ema "
+            "or raw"
         )
     return Options(
         config=CONFIG.value,

@@ -30,6 +30,8 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from genjax.choices import nearest
 from genjax.evaluation import inception, weights
@@ -173,16 +175,22 @@ def in_batches(
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """`network`, with these weights, of any number of images.
 
-    It sees `size` at a time: the last ones are filled up.
+    It sees `size` on each of this process's devices at a time, or `size` in all where
+    there are no more: the last ones are filled up.
     """
+    mesh = Mesh(jax.local_devices(), "data")
+    whole, split = (NamedSharding(mesh, P(*axes)) for axes in ((), ("data",)))
+    size = -(-size // mesh.size) * mesh.size  # which all devices can share
+    params = jax.device_put(params, whole)
     compiled = jax.jit(network)
 
     def read(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = []
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            filled = np.resize(part, (size, *part.shape[1:]))
-            found = jax.device_get(compiled(params, jnp.asarray(filled)))
+        for start in range(0, len(images), size * mesh.size):
+            part = images[start : start + size * mesh.size]
+            rows = size if len(part) <= size else size * mesh.size
+            filled = np.resize(part, (rows, *part.shape[1:]))
+            found = jax.device_get(compiled(params, jax.device_put(filled, split)))
             parts.append([array[: len(part)] for array in found])
         features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
         return features, logits

@@ -160,20 +160,41 @@ def test_weights_of_another_network_are_refused(tmp_path):
         extractors.load(f"inception:{tmp_path}/other.npz", COLOR)
 
 
-def test_batches_of_one_size_whatever_comes(inception_file, monkeypatch):
+def test_batches_of_two_sizes_whatever_comes(inception_file, monkeypatch):
     sizes = []
 
     def count_and_sum(params, images, *, resize):
-        sizes.append(len(images))  # at trace time: one size, one trace
+        sizes.append(len(images))  # at trace time: one for each size
         sums = images.astype(float).sum(axis=(1, 2))
         return sums, sums[:, :1]
 
     monkeypatch.setattr(inception, "features_and_logits", count_and_sum)
     extractor = extractors.load(f"inception:{inception_file}", COLOR)
-    images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3)).astype(np.uint8)
-    for num in (70, 1):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (170, 32, 32, 3)).astype(np.uint8)
+    for num in (170, 130, 70, 1):
         features, logits = extractor.apply(images[:num])
         expected = images[:num].astype(float).sum(axis=(1, 2))
         np.testing.assert_allclose(features, expected)
         np.testing.assert_allclose(logits, expected[:, :1])
-    assert sizes == [extractors.INCEPTION_BATCH]
+    assert jax.device_count() == 4  # tests/conftest.py
+    assert sizes == [4 * extractors.INCEPTION_BATCH, extractors.INCEPTION_BATCH]
+
+
+def test_all_devices_share_the_images():
+    places = []
+
+    def network(params, images):
+        jax.debug.inspect_array_sharding(images, callback=places.append)
+        rows = params * images.reshape(len(images), -1).astype(float)
+        return rows, rows
+
+    images = np.arange(7, dtype=np.uint8)[:, None]
+    for num in (7, 3):  # 16 and 4 rows: 3 is no multiple of 4
+        features, _ = extractors.in_batches(network, 2.0, size=3)(images[:num])
+        np.testing.assert_array_equal(features[:, 0], 2.0 * np.arange(num))
+    shapes = [
+        place.shard_shape((4 * rows, 1))
+        for place, rows in zip(places, (4, 1), strict=True)
+    ]
+    assert shapes == [(4, 1), (1, 1)]

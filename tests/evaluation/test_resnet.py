@@ -199,7 +199,7 @@ def test_the_command_keeps_what_it_trained(lossy, folder, capsys):
 
 
 def test_missing_weights_name_the_command(folder):
-    with pytest.raises(UserError, match=f"on a GPU .* --train={REAL}"):
+    with pytest.raises(UserError, match=f"on a CPU, by .* --train={REAL}"):
         extractors.load(REAL, COLOR)
     gray = dataclasses.replace(COLOR, name="gray", shape=(32, 32, 1))
     with pytest.raises(UserError, match=r"gray has \(32, 32, 1\) with 256"):

@@ -59,6 +59,7 @@ PUBLISHED = {
     },
     "gaussians8": {"GAN": "6.3 ± 0.5", "PacGAN4": "7.8"},
 }
+POINT_SCALES = {"gaussians25": 2.8, "gaussians8": 1.4}  # standard deviations
 NUM_SAMPLES = 2500
 
 
@@ -77,6 +78,7 @@ def setting(
     """
     config = gan_grid25.get_config()
     config.data.name = data
+    config.method.point_scale = POINT_SCALES[data]
     config.update(METHODS[method])
     if steps is not None:
         config.training.num_steps = steps

@@ -13,8 +13,10 @@ Other losses at equal images seen, each with its usual discriminator:
     R3GAN's loss    --config.method.loss=relativistic --config.method.penalty=r1_r2
                     --config.method.penalty_weight=1.0 --config.model.d_norm=none
 
-Fashion-MNIST: --config.data.name=fashion_mnist. Hardware: one CPU core, 26 ms
-a step, so two minutes of training on an idle one. Not yet run as a whole.
+Fashion-MNIST: --config.data.name=fashion_mnist. Hardware: one CPU core, 5 minutes
+(26 ms a step); WGAN-GP 6, R3GAN's loss 14. The number to expect, in the features of
+--extractor=mnist_lenet512_v1: a Frechet distance of 121, 91 (hinge), 118 (WGAN-GP) or
+90 (R3GAN's loss), where the test split has 2.5.
 """
 
 from ml_collections import ConfigDict
@@ -72,7 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim.ema_decay = 0.998
 
     config.training = ConfigDict()
-    config.training.num_steps = 4_000
+    config.training.num_steps = 10_000
     config.training.batch_size = 64
     config.training.log_every = 100
     config.training.save_every = 1_000

@@ -15,7 +15,7 @@ to count. The loss is R3GAN's (Huang et al. 2024, arXiv:2501.05441). Others:
 Published, modes and KL: DCGAN 99 and 3.40, PacDCGAN 1,000 and 0.06 (PacGAN), this loss
 1,000 and 0.0781, the plain loss with R1 and R2 693 and 0.927 (R3GAN, table 2).
 Hardware: a GPU. On a CPU core, 8,000 steps with 32 channels took 7 minutes and found
-1,000 modes with a KL of 0.304 (real test pictures: 0.0256). Not yet run as a whole.
+1,000 modes with a KL of 0.304 (real test pictures: 0.0256). The whole was not yet run.
 """
 
 from ml_collections import ConfigDict

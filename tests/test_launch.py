@@ -231,6 +231,10 @@ MISTAKES = {
     "mesh": (["--config=C", "--config.mesh.fsdp=3"], "devices"),
     "batch": (["--config=C", "--config.training.batch_size=10000000"], "batch"),
     "labels": (["--config=C", "--mode=sample", "--labels=a,b"], "--labels"),
+    "both weights": (
+        ["--config=C", "--mode=sample", "--weights=both"],
+        "--mode=sample takes ema or raw",
+    ),
     "nothing to sample": (["--config=C", "--mode=sample"], "train first"),
     "pairs": (["--config=C", "--mode=latents", "--pairs=3;4"], "--pairs"),
     "no codes": (["--config=C", "--mode=latents"], "train first"),

@@ -192,7 +192,7 @@ def test_references_differ_by_what_they_are_of():
         (["--data=digits", "--extractor=users_own:no"], "users_own has no no"),
         (["--data=digits", "--extractor=nowhere:no"], "cannot be imported"),
         (["--data=digits", "--extractor=users_own:calls"], "is no function"),
-        (["--data=digits", "--extractor=lenet"], "known: mnist_lenet512_v1, cifar"),
+        (["--data=digits", "--extractor=lenet"], "known: mnist_lenet512_v1, fashion"),
         (["--data=digits", "--extractor=inception:x.pth"], "with 256 levels"),
     ],
 )

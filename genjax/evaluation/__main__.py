@@ -7,9 +7,8 @@ python -m genjax.evaluation --reference=mnist --extractor=mnist_lenet512_v1
     works out what such a score needs of a data set, and keeps it: --samples and
     --mode=evaluate then begin at once. --samples keeps it as well.
 python -m genjax.evaluation --train=mnist_lenet512_v1
-    trains a network; a second call says that it is there. cifar10_resnet18_v1 is made
-    for a GPU; of the copy of CIFAR-10 that was stored as JPEG it is called
-    cifar10_jpeg75_resnet18_v1.
+    trains a network; a second call says that it is there. Of the copy of CIFAR-10 that
+    was stored as JPEG, that of CIFAR-10 is called cifar10_jpeg75_resnet18_v1.
 
 Weights lie in extractors/ and references in references/ of $GENJAX_CACHE, or else of
 ~/.cache/genjax. What --extractor may be: see genjax/evaluation/extractors.py.

@@ -6,7 +6,9 @@ it. It has half the usual channels, so that a laptop can train it and read 50,00
 with it. The features are the 256 means of the last block, not negative. Never compare
 its distances with those of another network.
 
-On one CPU core a step of 128 images takes 1.1 s, and the training some 70 minutes.
+On one CPU core a step of 128 images takes 1.0 s, and the training 65 minutes. It then
+reads 85.8 % of the test images of the copy that was stored as JPEG; of CIFAR-10 itself
+it was not yet trained. More of EPOCHS and width would be right more often.
 """
 
 import functools

@@ -5,8 +5,8 @@
 8 x 8 pixels: to try things out, and for tests. 500 digits are domain A, the other 500,
 inverted, domain B. Another map: --config.data.known_map=rotated.
 
-Hardware: 1 CPU core, about a minute. After 300 steps `rmse_a_to_b` was 0.08, where the
-untouched image is 0.85 away from the truth (`rmse_untouched`). Not yet run as a whole.
+Hardware: 1 CPU core, about a minute. The number to expect: `rmse_a_to_b` 0.11, where
+the untouched image is 0.85 away from the truth (`rmse_untouched`), and `cycle_l1` 0.05.
 """
 
 from ml_collections import ConfigDict

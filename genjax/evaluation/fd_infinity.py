@@ -4,15 +4,13 @@ The distance of a finite set is too large, by about c / N with an unknown c that
 on the model, so that it ranks no two models (Chong & Forsyth 2020, arXiv:1911.07023).
 """
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
 
-from genjax.evaluation.frechet import merge, moments
+from genjax.evaluation.frechet import moments_of
 
 SIZES, PARTS = 15, 5
-CHUNK = 8192  # rows: 200 MB of CIFAR images in float64
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
 """(mean, covariance) -> the distance, from `genjax.evaluation.frechet.frechet_from`."""
@@ -59,7 +57,5 @@ def over_parts(distance: Distance, rows: np.ndarray) -> tuple[float, float]:
 
 
 def _of(distance: Distance, rows: np.ndarray, index: np.ndarray) -> float:
-    """In chunks, for the rows may be bytes and are computed with in float64."""
-    chunks = np.array_split(index, -(-len(index) // CHUNK))
-    whole = functools.reduce(merge, (moments(rows[chunk]) for chunk in chunks))
-    return distance(whole.mean, whole.cov)
+    chosen = moments_of(rows, index)
+    return distance(chosen.mean, chosen.cov)

@@ -15,7 +15,12 @@ from jaxtyping import Int
 from genjax.evaluation import fd_infinity, inception_score, kid, memorization
 from genjax.evaluation import prdc as precision
 from genjax.evaluation.class_balance import class_metrics
-from genjax.evaluation.frechet import Moments, frechet_from
+from genjax.evaluation.frechet import (
+    Moments,
+    frechet_distance,
+    frechet_from,
+    moments_of,
+)
 from genjax.evaluation.neighbors import Neighbors, nearest, spread
 from genjax.evaluation.summary import Summary
 from genjax.typing import DataSpec, Stopped
@@ -45,16 +50,20 @@ class Space:
         return self._named(
             self._scores(samples)
             | self._copying(samples, self.test, cells_for(len(samples)))
+            | self._to_test(samples, self.test)
         )
 
     def floors(self, count: int) -> dict[str, float]:
         """The scores of `count` rows of the test split, or all that it has.
 
-        For data_copying one half of them stands for samples, the other for the test.
+        For data_copying and the distance to the test split, one half of them stands for
+        samples, the other for the test split.
         """
         rows = self.test[spread(len(self.test), count)]
         return self._named(
-            self._scores(rows) | self._copying(rows[::2], rows[1::2], cells_for(count))
+            self._scores(rows)
+            | self._copying(rows[::2], rows[1::2], cells_for(count))
+            | self._to_test(rows[::2], rows[1::2])
         )
 
     def neighbors(self, samples: np.ndarray, k: int) -> Neighbors:
@@ -66,6 +75,13 @@ class Space:
     ) -> dict[str, float]:
         z = memorization.data_copying(samples, test, self.reference, cells=cells)
         return {"data_copying": z}
+
+    def _to_test(self, samples: np.ndarray, test: np.ndarray) -> dict[str, float]:
+        if self.moments is None:
+            return {}
+        a, b = (moments_of(rows, slice(None)) for rows in (samples, test))
+        distance = frechet_distance(a.mean, a.cov, b.mean, b.cov)
+        return {"frechet_test": distance * self.unit**2}
 
     def _scores(self, samples: np.ndarray) -> dict[str, float]:
         gamma = self.unit**2 / samples.shape[1]
@@ -113,7 +129,13 @@ def cells_for(count: int) -> int:
     return max(1, min(memorization.CELLS, fitting))
 
 
-SUFFIXED = {"frechet_infinity", "frechet_parts_mean", "frechet_parts_std", "kid_std"}
+SUFFIXED = {
+    "frechet_infinity",
+    "frechet_parts_mean",
+    "frechet_parts_std",
+    "frechet_test",
+    "kid_std",
+}
 
 
 def class_scores(
@@ -219,6 +241,7 @@ class Panel:
             f"{count}",
             "frechet_parts": f"{fd_infinity.PARTS} disjoint parts of "
             f"{count // fd_infinity.PARTS}",
+            "frechet_test": f"to the {self._test.count} rows of the test split",
             "authpct": f"percent of {min(count, MAX_COPIES)} samples; of these also "
             "nearest_training, the median distance",
             "data_copying": f"C_T: PCA {memorization.DIMS}, {cells_for(count)} cells "
@@ -227,7 +250,7 @@ class Panel:
             "inception_score": f"{inception_score.SPLITS} splits, shuffle seed 2020",
             "class_kl": "against the reference as the extractor reads it",
             "panel_floors": f"{min(count, self._test.count)} of the test split as "
-            "samples; data_copying: one half of them against the other",
+            "samples; data_copying, frechet_test: one half of them against the other",
         }
 
     def _class_scores(self, logits: np.ndarray | None) -> dict[str, float]:

@@ -7,10 +7,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.frechet import frechet_distance
+from genjax.evaluation.frechet import frechet_distance, moments
 from genjax.evaluation.kid import kernel_distance
 from genjax.evaluation.neighbors import nearest
-from genjax.evaluation.panel import Panel
+from genjax.evaluation.panel import Panel, Space
 from genjax.evaluation.summary import summarize
 from genjax.typing import DataSpec, Stopped
 from tests.evaluation import pixel_model
@@ -118,6 +118,16 @@ def test_units_are_those_of_the_pixels_between_0_and_1(scores):
     # The features are pixels in 0 ... 8 and no ratio of distances knows it.
     for name in ("precision", "density", "coverage", "authpct"):
         assert honest[f"{name}_means"] == pytest.approx(honest[f"{name}_pixels"])
+
+
+def test_the_distance_to_the_test_split_and_between_its_halves():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(2, 200, 3))
+    test[1::2] = test[::2]  # both halves are one
+    space = Space("x", train, test, moments(train), unit=0.5)
+    # A shift by c in each of d numbers: d c^2, in units of 0.5.
+    assert space.scores(test + 4.0)["frechet_x_test"] == pytest.approx(3 * 2.0**2)
+    assert space.floors(200)["frechet_x_test"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_every_score_has_a_floor(scores):

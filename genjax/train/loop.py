@@ -1,8 +1,8 @@
 """The one loop. It knows the contract's fields, and no model, data set or metric.
 
-The host runs one call ahead of the device at the most: before it sends a call it reads
-the status of the one before. That status carries every process's wish to stop, so all
-processes leave after the same step.
+The host runs one call ahead of the device at the most: it prepares the next call's data
+while the device works, and reads that call's status before it sends the next. The
+status carries every process's wish to stop, so all processes leave after the same step.
 """
 
 import dataclasses
@@ -143,16 +143,18 @@ def train(
     try:
         _run_callbacks(callbacks, log, step, state, resumed=True)
         while step < schedule.num_steps:
+            length = schedule.call_length(step, [c.every for c in callbacks])
+            inputs = feed.get(step, length)  # while the device is at the last call
             if status is not None:
                 _check_streak(status, window, schedule.max_bad_steps, feed)
+                log.progress(step)  # computed by now, not only sent
                 if int(status.stop):
                     raise Stopped(f"after step {step}")
-            length = schedule.call_length(step, [c.every for c in callbacks])
             state, health, metrics, status = compiled.run(
                 state,
                 health,
                 feed.resident,
-                feed.get(step, length),
+                inputs,
                 step,
                 seed=seed,
                 stop=stop(),
@@ -165,7 +167,6 @@ def train(
             last = step == schedule.num_steps
             if step % schedule.log_every == 0 or last:
                 log.write(step, "train", window.close(status))
-            log.progress(step)
             scores = _run_callbacks(callbacks, log, step, state, last=last)
             if step % schedule.save_every == 0 or last:
                 _check_streak(status, window, schedule.max_bad_steps, feed)
@@ -174,6 +175,8 @@ def train(
         checkpointer.save(step, state)
         checkpointer.wait()
         raise
+    if status is not None:  # else there was nothing left to do
+        log.progress(step)
     checkpointer.wait()
     return step, state
 

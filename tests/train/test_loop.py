@@ -1,16 +1,20 @@
 """The loop with a two-line experiment: order of events, stops, divergence, logs."""
 
 import json
+import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 from genjax.experiment import Experiment
 from genjax.train import loop
 from genjax.train.checkpoint import Checkpointer
 from genjax.train.compile import compile_experiment
 from genjax.train.metrics import MetricWriter
+from genjax.train.progress import Progress
 from genjax.typing import DivergedError, Stopped, UserError
 
 BATCH = 4
@@ -88,6 +92,44 @@ def test_every_step_is_taken_once(run, tmp_path, steps_per_call):
     assert [x["step"] for x in lines(tmp_path)] == [5, 10, 15, 20]
     assert [x["loss"] for x in lines(tmp_path)] == [2.0, 7.0, 12.0, 17.0]
     assert [x["images_seen"] for x in lines(tmp_path)] == [20, 40, 60, 80]
+
+
+def test_progress_tells_of_steps_that_are_computed(tmp_path, mesh):
+    """A call returns before the device is done; its steps must not be shown yet."""
+    computed, shown = [], []
+
+    def slow(batch):
+        time.sleep(0.05)
+        computed.extend(batch)
+        return batch
+
+    def step(state, batch, key):
+        mean = jnp.mean(batch["image"])
+        seen = io_callback(slow, jax.ShapeDtypeStruct((1,), jnp.float32), mean[None])
+        return state + seen[0], {"loss": mean}
+
+    class Recorded(Progress):
+        def update(self, step, metrics):
+            shown.append((step, len(computed)))
+
+    experiment = Experiment(init=lambda key: jnp.zeros(()), train_step=step)
+    compiled = compile_experiment(experiment, mesh)
+    with Checkpointer(tmp_path / "checkpoints", keep_last=1) as checkpointer:
+        loop.train(
+            compiled,
+            CountingFeed(),
+            compiled.init(0),
+            0,
+            seed=0,
+            schedule=loop.Schedule(
+                num_steps=8, log_every=8, save_every=8, steps_per_call=2
+            ),
+            callbacks=(),
+            checkpointer=checkpointer,
+            log=loop.Log(None, Recorded(8, images_per_step=BATCH), BATCH),
+            stop=lambda: False,
+        )
+    assert shown == [(2, 2), (4, 4), (6, 6), (8, 8)]
 
 
 def test_bad_steps_are_left_out_and_counted(run, tmp_path):

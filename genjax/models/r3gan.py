@@ -13,7 +13,9 @@ product of each channel with a learned map. First and last convolutions are 1x1.
 
 Weights start as He et al. 2015 has them. The last of each block starts at zero and the
 other two are L^(-1/4) times smaller (Fixup: Zhang et al. 2019, arXiv:1901.09321), L the
-number of residual blocks; so both networks start as chains of linear resampling.
+number of residual blocks; so both networks start as chains of linear resampling. A
+label enters as its one-hot vector through a linear layer: an embedding, of which
+num_classes is the fan-in.
 """
 
 import math
@@ -94,10 +96,7 @@ class R3GANGenerator(nn.Module):
         check_label(label, self.num_classes)
         _check(self.widths, self.blocks, self.expansion, self.group_size, self.shape)
         if label is not None:
-            normal = nn.initializers.normal(1.0)  # of the size of the noise
-            table = nn.Embed(
-                self.num_classes, self.class_dim, embedding_init=normal, name="label"
-            )
+            table = _embedding(self.num_classes, self.class_dim, gain=1.0)
             z = jnp.concatenate([z, table(label)], axis=-1)
 
         x = self._basis(z)
@@ -127,7 +126,7 @@ class R3GANDiscriminator(nn.Module):
     """Images, or packs of them along the channels, to logits: the generator's mirror.
 
     Fields as the generator's. With classes, the logit is the inner product of the
-    class_dim last features with the class's embedding.
+    class_dim last features with the class's embedding; None: widths[-1] of them.
     """
 
     num_classes: int = 0
@@ -135,7 +134,7 @@ class R3GANDiscriminator(nn.Module):
     blocks: Sequence[int] = (2, 2, 2, 2)
     expansion: int = 2
     group_size: int = 16
-    class_dim: int = 64
+    class_dim: int | None = None
 
     @nn.compact
     def __call__(
@@ -167,8 +166,9 @@ class R3GANDiscriminator(nn.Module):
         features = self._basis(x)
         if label is None:
             return _linear(1, "out")(features)[:, 0]
-        table = nn.Embed(self.num_classes, self.class_dim, name="label")
-        told = _linear(self.class_dim, "out")(features)
+        class_dim = self.widths[-1] if self.class_dim is None else self.class_dim
+        table = _embedding(self.num_classes, class_dim, gain=class_dim**-0.5)
+        told = _linear(class_dim, "out")(features)
         return jnp.sum(table(label) * told, axis=-1)
 
     def _basis(self, x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
@@ -187,6 +187,11 @@ def _conv1x1(channels: int, name: str, init: Initializer | None = None) -> Conv:
 
 def _linear(features: int, name: str) -> nn.Dense:
     return nn.Dense(features, use_bias=False, kernel_init=scaled_init(1.0), name=name)
+
+
+def _embedding(num_classes: int, features: int, gain: float) -> nn.Embed:
+    init = nn.initializers.normal(gain / math.sqrt(num_classes))
+    return nn.Embed(num_classes, features, embedding_init=init, name="label")
 
 
 def _fixup(blocks: Sequence[int]) -> float:

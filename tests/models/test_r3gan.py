@@ -52,6 +52,19 @@ def test_initial_weights():
     assert 0.2 < np.std(y) < 5.0
 
 
+def test_initial_weights_of_the_labels():
+    z, label = jnp.zeros((1, 4)), jnp.zeros((1,), jnp.int32)
+    fields = {"widths": (256,), "blocks": (0,), "num_classes": 50}
+    g, d = R3GANGenerator((4, 4, 1), **fields), R3GANDiscriminator(**fields)
+    table = jax.jit(lambda: g.init(KEY, z, label)["params"]["label"]["embedding"])()
+    assert table.shape == (50, 64)
+    assert np.std(table) == pytest.approx(1 / np.sqrt(50), rel=0.05)
+    x = jnp.zeros((1, 4, 4, 1))
+    table = jax.jit(lambda: d.init(KEY, x, label)["params"]["label"]["embedding"])()
+    assert table.shape == (50, 256)  # as wide as its last features
+    assert np.std(table) == pytest.approx(1 / np.sqrt(50 * 256), rel=0.05)
+
+
 def test_fields_that_do_not_fit_are_refused():
     x = jnp.zeros((1, 8, 8, 1))
     for fields, words in [

@@ -41,7 +41,7 @@ from genjax.run_setup import (
     restore,
     test_batches,
 )
-from genjax.score import known_modes
+from genjax.score import keep_floors, known_modes
 from genjax.solvers.mode import compare_solvers
 from genjax.train import compile, distributed, grids, loop, metrics, summary
 from genjax.train import workdir as folder
@@ -346,6 +346,7 @@ def make_evaluator(setup: Setup, *, seed: int, full: bool = False) -> Evaluator:
         extractor=extractor,
         modes=known_modes(dataset.spec.name),
         full=full,
+        keep_floors=keep_floors,
         mesh=setup.compiled.mesh,
         should_stop=setup.stop,
     )

@@ -4,8 +4,10 @@ What `python -m genjax.evaluation` does with --samples and --reference.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from genjax.evaluation.samples import (
     sample_protocol,
 )
 from genjax.evaluation.summary import Summary, summarize
-from genjax.train import metrics
+from genjax.train import distributed, metrics
 from genjax.typing import DataSpec, SaveError, UserError
 
 SPLITS = ("train", "test")
@@ -99,6 +101,35 @@ def summary_of(
     return summary, path
 
 
+def keep_floors(key: str, work: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What work() gives, from floors/<key>.json beside the references if it is there.
+
+    The file begins with a hash of what follows, so that damage is noticed.
+    """
+    path = extractors.folder().parent / "floors" / f"{key}.json"
+    try:
+        digest, content = path.read_text().split("\n", 1)
+        if digest == _sha256(content):
+            return json.loads(content)
+        logging.warning("not used: the kept floors %s are damaged", path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        logging.warning("not used: the kept floors %s: %s", path, error)
+    found = work()
+    if distributed.is_first():
+        content = json.dumps(found)
+        try:
+            metrics.write_atomically(path, f"{_sha256(content)}\n{content}".encode())
+        except SaveError as error:
+            logging.warning("the floors are not kept: %s", error)
+    return found
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any]:
     """{"protocol": {...}, "metrics": {name: float}}, as --mode=evaluate has them.
 
@@ -149,6 +180,7 @@ def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any
             test,
             spec=source.spec,
             extractor=None if network is None else network.name,
+            keep_floors=keep_floors,
         )
         missing = panel.missing(drawn.count)
         if missing is None:

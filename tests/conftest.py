@@ -9,6 +9,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="genjax-tests-")  # gone at exit
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# No test reads or writes what the user has there.
+if "GENJAX_CACHE" not in os.environ:
+    _kept = tempfile.TemporaryDirectory(prefix="genjax-tests-")
+    os.environ["GENJAX_CACHE"] = _kept.name
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -77,6 +78,21 @@ def test_samples_are_scored_against_a_data_set(capsys, samples, digits, tmp_path
     assert found["duplicates"] == 0.0 and found["kid_pixels"] < 0.1
     again = run(capsys, *arguments)[1]  # now from the references that were kept
     assert again == result
+
+
+def test_floors_are_kept_and_damage_to_them_is_noticed(capsys, caplog, samples, cache):
+    arguments = (f"--samples={samples}", "--data=digits")
+    first = run(capsys, *arguments)[1]
+    (path,) = (cache / "floors").iterdir()
+    digest, content = path.read_text().split("\n")
+    other = content.replace('"duplicates_floor": 0.0', '"duplicates_floor": 0.5')
+    path.write_text(hashlib.sha256(other.encode()).hexdigest() + "\n" + other)
+    read = run(capsys, *arguments)[1]["metrics"]
+    assert read == first["metrics"] | {"duplicates_floor": 0.5}
+    path.write_text(digest + "\n" + other)
+    assert run(capsys, *arguments)[1] == first
+    assert "are damaged" in caplog.text
+    assert path.read_text() == digest + "\n" + content
 
 
 def test_the_other_split_can_be_the_reference(capsys, samples, digits):

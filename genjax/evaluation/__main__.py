@@ -10,7 +10,8 @@ python -m genjax.evaluation --train=mnist_lenet512_v1
     trains a network; a second call says that it is there. Of the copy of CIFAR-10 that
     was stored as JPEG, that of CIFAR-10 is called cifar10_jpeg75_resnet18_v1.
 
-Weights lie in extractors/ and references in references/ of $GENJAX_CACHE, or else of
+Weights lie in extractors/, references in references/ and floors, which are worked out
+once for each number of samples, in floors/ of $GENJAX_CACHE, or else of
 ~/.cache/genjax. What --extractor may be: see genjax/evaluation/extractors.py.
 """
 

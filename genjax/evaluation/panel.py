@@ -6,7 +6,11 @@ ends the names of the metrics.
 
 import dataclasses
 import functools
+import hashlib
+import importlib.metadata
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +31,10 @@ from genjax.typing import DataSpec, Stopped
 
 MIN_ROWS = 50  # of each set; below that most of these numbers say nothing
 MAX_PRDC, MAX_COPIES = 10_000, 2000  # rows that are compared with all others
+LIBRARIES = ("numpy", "scipy", "scikit-learn")  # that the scores are computed with
+
+Keep = Callable[[str, Callable[[], dict[str, float]]], dict[str, float]]
+"""(key, work) -> what work() gives, now or when that key was first asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,13 +177,16 @@ class Panel:
         *,
         spec: DataSpec,
         extractor: str | None = None,
+        keep_floors: Keep | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ):
         """reference, test: from `summarize` with keep=True, by one extractor.
 
-        extractor: its name. should_stop: asked between parts; True raises Stopped.
+        extractor: its name. keep_floors: for panels to come; None: in this one alone.
+        should_stop: asked between parts; True raises Stopped.
         """
         self._reference, self._test, self._extractor = reference, test, extractor
+        self._keep_floors = keep_floors
         self._should_stop = should_stop
         is_image = spec.dtype == "uint8"
         self._spaces = {
@@ -194,7 +205,7 @@ class Panel:
                 _kept(test.feature_rows),
                 reference.features,
             )
-        self._floors = functools.cache(self._floors_of)
+        self._floors = functools.cache(self._kept_floors)
 
     def missing(self, count: int) -> str | None:
         """Why so many samples have no scores, if they have none."""
@@ -258,6 +269,24 @@ class Panel:
             return {}
         return class_scores(logits, _kept(self._reference.predicted), self._extractor)
 
+    def _kept_floors(self, count: int) -> dict[str, float]:
+        if self._keep_floors is None:
+            return self._floors_of(count)
+        return self._keep_floors(self._key(count), lambda: self._floors_of(count))
+
+    def _key(self, count: int) -> str:
+        """A hash of all that the floors depend on: the data, and what computes them."""
+        unit = self._spaces["rows"].unit
+        digest = hashlib.sha256(json.dumps([count, unit, self._extractor]).encode())
+        digest.update(_code().encode())
+        for summary in (self._reference, self._test):
+            for field in ("rows", "feature_rows", "logits", "predicted"):
+                array = getattr(summary, field)
+                if array is not None:
+                    digest.update(f"{field} {array.shape} {array.dtype}".encode())
+                    digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
     def _floors_of(self, count: int) -> dict[str, float]:
         some = spread(self._test.count, count)
         scores = {
@@ -273,6 +302,16 @@ class Panel:
     def _heed_stop(self) -> None:
         if self._should_stop():
             raise Stopped("while comparing samples with the data")
+
+
+@functools.cache
+def _code() -> str:
+    """A hash of this folder's files, and the versions below them."""
+    versions = [importlib.metadata.version(name) for name in LIBRARIES]
+    digest = hashlib.sha256(json.dumps(versions).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _kept(rows: np.ndarray | None) -> np.ndarray:

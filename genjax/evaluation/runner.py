@@ -22,7 +22,7 @@ from genjax.evaluation.baselines import (
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.likelihood import likelihood_metrics, likelihood_protocol
 from genjax.evaluation.modes import Modes
-from genjax.evaluation.panel import Panel
+from genjax.evaluation.panel import Keep, Panel
 from genjax.evaluation.samples import (
     floors,
     not_available,
@@ -82,6 +82,7 @@ class Evaluator(Generic[StateT]):
         extractor: Extractor | None = None,
         modes: Modes | None = None,
         full: bool = False,
+        keep_floors: Keep | None = None,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ):
@@ -96,7 +97,7 @@ class Evaluator(Generic[StateT]):
         labels: for class-conditional samples, see `generate`.
         modes: of the data, for points, where they are known.
         full: the panel as well, which takes a minute and more; the reference must be
-            summarized with keep=True.
+            summarized with keep=True. keep_floors: see `Panel`.
         mesh: where state and batches live; None for a single device.
         should_stop: asked between batches and chunks; it must give the same answer on
             every process, or they wait for each other. True raises Stopped.
@@ -123,6 +124,7 @@ class Evaluator(Generic[StateT]):
         self._extractor = extractor
         self._modes = modes
         self._full = full
+        self._keep_floors = keep_floors
         self.nearest_training: np.ndarray | None = None
         self._should_stop = should_stop
         whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
@@ -242,6 +244,7 @@ class Evaluator(Generic[StateT]):
             self._test,
             spec=self._spec,
             extractor=self._extractor and self._extractor.name,
+            keep_floors=self._keep_floors,
             should_stop=self._should_stop,
         )
 

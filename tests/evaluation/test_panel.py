@@ -215,3 +215,35 @@ def test_points_have_a_panel_too():
     found = Panel(train, test, spec=spec)(samples)
     assert found["coverage_points"] > 0.9
     assert found["coverage_points_floor"] > 0.9
+
+
+def test_floors_are_kept_by_what_they_are_of():
+    """Another count, pixel or judge is another key; the samples do not matter."""
+    store = {}
+
+    def keep(key, work):
+        if key not in store:
+            store[key] = work()
+        return store[key]
+
+    def floors(count=60, train=IMAGES[:60], extractor=None):
+        panel = Panel(
+            kept(train, extractor),
+            kept(IMAGES[60:120], extractor),
+            spec=SPEC,
+            extractor=extractor and extractor.name,
+            keep_floors=keep,
+        )
+        scores = panel(kept(IMAGES[200 : 200 + count], extractor))
+        return {k: v for k, v in scores.items() if k.endswith("_floor")}
+
+    first = floors()
+    assert list(store.values()) == [first]
+    assert floors() is not first and floors() == first and len(store) == 1
+    floors(count=55)
+    assert len(store) == 2
+    changed = IMAGES[:60].copy()
+    changed[7, 3, 3] = (changed[7, 3, 3] + 9) % 17
+    assert floors(train=changed) != first and len(store) == 3
+    floors(extractor=JUDGE)
+    assert len(store) == 4

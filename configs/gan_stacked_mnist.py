@@ -8,7 +8,7 @@ to count. The loss is R3GAN's (Huang et al. 2024, arXiv:2501.05441). Others:
 
     DCGAN       --config.method.loss=non_saturating --config.method.penalty=none
                 --config.model.d_norm=batch
-    PacDCGAN4   the same with --config.method.packing=4
+    PacDCGAN4   the same with --config.method.packing=4 --config.training.batch_size=256
     WGAN-GP     --config.method.loss=wasserstein --config.method.penalty=wgan_gp
                 --config.method.penalty_weight=10.0
 

@@ -13,6 +13,8 @@ the discriminator's gradient and how often it is taken, clipped weights (Arjovsk
 2017, arXiv:1701.07875), how many examples the discriminator sees side by side (PacGAN,
 Lin et al. 2018, arXiv:1712.04086), and what is done to all that it sees
 (`method.augment`). Samples come from the moving average of the generator.
+`training.batch_size` counts all examples of a step: each turn of the discriminator has
+its share of them, and packs share that again (PacGAN's own batches count packs).
 
 With labels (`model.num_classes`) both networks are told the class. A sample then has
 the label of the datum beside it: classes come as often as in the data, and a pair of

@@ -58,9 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.method.augment_policy = ("color", "translation", "cutout")  # "diffaugment"
     config.method.ada_target = 0.6  # these two of "ada": share of data known for sure
     config.method.ada_speed = 500_000.0  # images in which p could go from 0 to 1
-    config.method.flip = (
-        False  # mirror images half the time; a mirrored digit is no digit
-    )
+    config.method.flip = False  # mirror half of them; a mirrored digit is no digit
     config.method.point_scale = 1.0
 
     config.optim = ConfigDict()

@@ -4,9 +4,10 @@
 
 Relativistic loss with R1 and R2, no normalisation (Huang et al. 2024,
 arXiv:2501.05441). To be compared with gan_mnist at equal images seen. Fashion-MNIST:
---config.data.name=fashion_mnist. Hardware: one CPU core, 95 minutes
-(0.56 s a step; gan_mnist takes a tenth of it). Measured: a Frechet distance of 101 in
-LeNet's features and a coverage of 0.38; gan_mnist with the same loss 90.1 and 0.32.
+--config.data.name=fashion_mnist. Hardware: one busy CPU core, two hours
+(0.7 s a step). Measured: a Frechet distance of 12.0 in LeNet's features and a coverage
+of 0.79, where gan_mnist with the same loss has 90 and 0.32 and the test split 2.5 and
+0.95. A learning rate of 2e-4, with which large networks start, got to 101.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,9 @@
 
     python launch.py --config=configs/ddpm_digits_learned.py --workdir=runs/improved
 
-Hardware: 2 CPU cores, minutes, as ddpm_digits. Its bound on the test rows is the number
-to be better than: 131 nats an image. Own figures: not yet measured.
+Hardware: one CPU core, 5 minutes. Measured: a bound of 137 nats an image on the test
+rows, 142 with fixed variances. On these small images the cosine costs more than learned
+variances gain: with --config.method.schedule=linear it is 125, and ddpm_digits has 131.
 """
 
 from ml_collections import ConfigDict

@@ -34,6 +34,13 @@ def test_every_method_fits_its_batch(method):
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
+def test_a_batch_counts_packs_and_critic_steps():
+    of_one = benchmark.setting("GAN", data="gaussians8").training.batch_size
+    changes = ["method.packing=4", "method.critic_steps=5"]
+    config = benchmark.setting("GAN", data="gaussians8", changes=changes)
+    assert config.training.batch_size == 20 * of_one
+
+
 def test_the_table_and_its_file(tmp_path, capsys):
     out = tmp_path / "modes.json"
     benchmark.main(

@@ -33,6 +33,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from genjax.axes import per_example
 from genjax.choices import one_of
 from genjax.diffusion import augment, guidance, paths, solvers, weighting
 from genjax.diffusion.conditioning import (
@@ -42,7 +43,7 @@ from genjax.diffusion.conditioning import (
 )
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.likelihood import Likelihood
-from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.dit import DiT

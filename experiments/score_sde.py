@@ -41,6 +41,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
+from genjax.axes import per_example
 from genjax.choices import one_of
 from genjax.diffusion import guidance, paths, solvers, times
 from genjax.diffusion.conditioning import (
@@ -51,7 +52,7 @@ from genjax.diffusion.conditioning import (
 from genjax.diffusion.continuous import antithetic_times
 from genjax.diffusion.denoiser import Denoise, as_denoiser
 from genjax.diffusion.likelihood import Likelihood, dequantize
-from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.process import make_process
 from genjax.experiment import Experiment
 from genjax.models.dit import DiT

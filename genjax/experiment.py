@@ -1,47 +1,63 @@
 """The contract: an experiment is a frozen record of pure functions.
 
-`experiments/<name>.py` exports `make_experiment(config, spec) -> Experiment`. The
-training loop knows the fields below and nothing else: it never looks inside the state,
-never imports a model, never takes a gradient. The smallest fork is
+`experiments/<name>.py` exports `Config`, the sections that its config has beside those
+of every config (`genjax.configs`), and `make_experiment(config, spec) -> Experiment`.
+The training loop knows the fields below and nothing else: it never looks inside the
+state, never imports a model, never takes a gradient. The smallest fork is
 `dataclasses.replace(experiment, train_step=mine)`.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from jax.sharding import PartitionSpec
 
-from genjax.typing import Array, Batch, Config, DataSpec, Direction, Key, Metrics
+from genjax.diffusion.model import DiffusionModel
+from genjax.typing import Array, Batch, DataSpec, Direction, Key, Metrics
 
 StateT = TypeVar("StateT")
+Kind = Literal["exact", "lower_bound", "estimate"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Process(Generic[StateT]):
-    """The way from data to noise and the learned way back, to look at. Pure functions.
+class LogLikelihood(Generic[StateT]):
+    """log p(x) of a model, and how it was taken."""
 
-    Frame f of F lies at times[f]; frames are like batch["image"]. Where a path lets the
-    noise grow, x_t is shown divided by the standard deviation that data of variance 1
-    have there. `genjax.diffusion.process.make_process` makes one.
+    log_prob: Callable[[StateT, Batch, Key], Array]
+    """(state, batch, key) -> (B,) nats; for images of the discrete pixel values."""
+
+    kind: Kind
+
+    note: str = ""
+    """Dequantisation, number of draws, ..., for the protocol of a metric."""
+
+    of: Literal["data", "binarized"] = "data"
+    """"binarized": of images whose pixels are coins, 1 with probability their grey."""
+
+    given: Literal["nothing", "label"] = "nothing"
+    """"label": it is log p(x | y) with y = batch["label"], for `--mode=classify`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Code(Generic[StateT]):
+    """A latent code of each example, and the example of a code.
+
+    A model without `encode` has a `prior`; one with `encode` may have it too.
     """
 
-    times: tuple[float, ...]
-    """From 1, the noise, falling to 0, the data."""
+    decode: Callable[[StateT, Array, Key], Array]
+    """(state, code, key) -> (B, *shape), like batch["image"]."""
 
-    forward: Callable[[StateT, Batch, Key], Array]
-    """(state, batch, key) -> (F, B, *shape): noised with that which `reverse` meets."""
+    encode: Callable[[StateT, Batch, Key], Array] | None = None
+    """(state, batch, key) -> (B, D) codes."""
 
-    reverse: Callable[..., Array]
-    """(state, key, num, label=None) -> (F, num, *shape); the last are sample's."""
+    prior: Callable[[Key, int], Array] | None = None
+    """(key, num) -> (num, D): codes as `sample` draws them."""
 
-    invert: Callable[[StateT, Batch, Key], tuple[Array, Array]]
-    """(state, batch, key) -> (F, B, *shape), twice: up the probability flow, and down
-    again from where it led to, by an own fine grid of steps. Frame F - 1 of the first
-    is the data, and of the second their reconstruction."""
-
-    velocity: Callable[[StateT, Array, Array], Array] | None = None
-    """(state, x (B, dim), t) -> dx/dt of the flow through points as they are shown."""
+    def __post_init__(self) -> None:
+        if self.encode is None and self.prior is None:
+            raise ValueError("a Code needs an encoder or a prior: where is it from?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,38 +79,20 @@ class Experiment(Generic[StateT]):
     gradient that is taken.
     """
 
-    # What the model can do. None: it cannot, and evaluation says so instead of failing.
+    # What the model can do. None: it cannot, and a mode that needs it says so.
 
     sample: Callable[..., Array] | None = None
     """(state, key, num, label=None) -> (num, *shape), like batch["image"]."""
 
-    log_likelihood: Callable[[StateT, Batch, Key], Array] | None = None
-    """(state, batch, key) -> (B,) nats; for images of the discrete pixel values."""
+    likelihood: LogLikelihood[StateT] | None = None
 
-    likelihood_of: Literal["data", "binarized"] = "data"
-    """"binarized": of images whose pixels are coins, 1 with probability their grey."""
+    code: Code[StateT] | None = None
 
-    likelihood_kind: Literal["exact", "lower_bound", "estimate"] | None = None
-
-    likelihood_note: str = ""
-    """How it was taken (dequantisation, number of draws, ...), for the protocol."""
-
-    likelihood_given: Literal["nothing", "label"] = "nothing"
-    """"label": it is log p(x | y) with y = batch["label"], for `--mode=classify`."""
-
-    encode: Callable[[StateT, Batch, Key], Array] | None = None
-    """(state, batch, key) -> (B, D) codes."""
-
-    decode: Callable[[StateT, Array, Key], Array] | None = None
-    """(state, code, key) -> (B, *shape), like batch["image"]. A model that has no
-    encode makes its samples of codes that are N(0, I)."""
+    diffusion: DiffusionModel | None = None
+    """Of a model that makes data of noise step by step: its denoiser, path, sampler."""
 
     discriminate: Callable[[StateT, Array], Array] | None = None
     """(state, examples like batch["image"]) -> (B,) logits, high for data."""
-
-    prior: Callable[[Key, int], Array] | None = None
-    """(key, num) -> (num, D): codes as `sample` draws them, of a model without encode.
-    """
 
     evaluate: Callable[[StateT, Batch, Key], Mapping[str, Array]] | None = None
     """(state, batch, key) -> named per-example values (B,), never means."""
@@ -105,9 +103,6 @@ class Experiment(Generic[StateT]):
     translate: Callable[[StateT, Array, Direction], Array] | None = None
     """(state, images (B, H, W, C) of one domain, direction) -> as many of the other."""
 
-    process: Process[StateT] | None = None
-    """How noise becomes data, of a model that makes them step by step."""
-
     warm_start: Callable[[StateT], StateT] | None = None
     """Pretrained parts, put in on the host before the first step; never on resume."""
 
@@ -117,12 +112,6 @@ class Experiment(Generic[StateT]):
     sharding_rules: tuple[tuple[str, PartitionSpec], ...] = ()
     """(regular expression on a leaf's path, spec): the first match wins."""
 
-    def __post_init__(self) -> None:
-        if (self.log_likelihood is None) != (self.likelihood_kind is None):
-            raise ValueError(
-                "log_likelihood and likelihood_kind go together: give both or neither"
-            )
 
-
-MakeExperiment = Callable[[Config, DataSpec], Experiment]
-"""make_experiment(config, spec): what every file in experiments/ exports."""
+MakeExperiment = Callable[[Any, DataSpec], Experiment]
+"""make_experiment(config, spec), of a Config of the same file and the data's DataSpec."""

@@ -1,7 +1,7 @@
 """The few types that every layer shares, and the errors that a user can cause."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -12,6 +12,7 @@ Config = Any  # an ml_collections.ConfigDict, whose fields have no types
 Params = Any  # a pytree of arrays, as flax's init returns it
 Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]
+Net = Callable[[Array, Array], Array]  # net(x, t)
 Direction = Literal["a_to_b", "b_to_a"]  # between two domains
 
 

@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.axes import per_example
 from genjax.diffusion.denoiser import Denoise
-from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.vlb import Bound
 from genjax.distributions import normal_kl, normal_log_prob
 from genjax.typing import Array, Key

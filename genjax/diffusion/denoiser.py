@@ -24,7 +24,8 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.axes import per_example
+from genjax.diffusion.paths import GaussianPath
 from genjax.typing import Array
 
 Quantity = Literal["x0", "eps", "v", "velocity", "score"]

@@ -30,8 +30,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.axes import per_example
 from genjax.diffusion.denoiser import Denoise
-from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.paths import GaussianPath
 from genjax.typing import Array, Params
 
 

@@ -1,4 +1,4 @@
-"""log p of data by a model in continuous time, in one of two ways.
+"""config.likelihood: log p of data by a diffusion model, in one of three ways.
 
 "ode": the density of the probability-flow ODE (`ode_likelihood`). Pixels are first
 spread evenly over the width of their level (uniform dequantisation), which makes it a
@@ -6,50 +6,106 @@ bound (Theis et al. 2016, arXiv:1511.01844, section 3.1).
 
 "bound": the variational bound of a chain that ends at some log-SNR
 (`continuous.logsnr_bound`). Pixels stay what they are: a decoder tells their levels.
+
+"vlb": the variational bound of the chain of a model in discrete time
+(`vlb.variational_bound`), with the variances of `config.sampler.variance`.
 """
 
 import dataclasses
-import math
-from typing import Literal, cast, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.choices import one_of
-from genjax.diffusion import ode_likelihood
+from genjax import labels
+from genjax.diffusion import ode_likelihood, vlb
 from genjax.diffusion.continuous import logsnr_bound
 from genjax.diffusion.denoiser import Denoise
+from genjax.diffusion.model import DiffusionModel
 from genjax.diffusion.ode_likelihood import Trace
 from genjax.diffusion.paths import GaussianPath
-from genjax.typing import Array, Key, UserError
-
-METHODS = ["none", "ode", "bound"]
+from genjax.diffusion.posterior import DenoiseAndSpread, mean_of
+from genjax.experiment import Kind, LogLikelihood
+from genjax.fields import Count, Positive
+from genjax.scale import Scale
+from genjax.state import TrainState
+from genjax.typing import Array, Batch, Key, UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """How log p is taken. Raises UserError for a choice that does not exist.
+    """How log p is taken."""
 
-    method: one of METHODS.
-    trace, tolerance: of "ode" (`ode_likelihood.log_likelihood`).
-    draws, logsnr: of "bound" (`continuous.logsnr_bound`).
-    """
-
-    method: str
-    trace: str = "hutchinson"
-    tolerance: float = 1e-4
-    draws: int = 16
-    logsnr: float = 13.2  # 256 levels lie 5.8 standard deviations of the noise apart
+    method: Literal["none", "ode", "bound", "vlb"] = "ode"  # none: it is not taken
+    trace: Trace = "hutchinson"  # ode: of the flow's Jacobian; exact costs D passes
+    tolerance: Positive = 1e-4  # ode: of each step's error
+    draws: Count | None = 16  # bound, vlb: evaluations; None: all timesteps of vlb
+    logsnr: float = 13.2  # bound: least noise; 256 levels lie 5.8 sigma apart there
 
     def __post_init__(self) -> None:
-        one_of("eval.likelihood", self.method, METHODS)
-        one_of("eval.likelihood_trace", self.trace, get_args(Trace))
-        for name, value in [("tolerance", self.tolerance), ("draws", self.draws)]:
-            if not value > 0:
-                raise UserError(
-                    f"eval.likelihood_{name} must be more than 0, not {value}"
-                )
+        if self.method == "bound" and self.draws is None:
+            raise UserError("config.likelihood.draws=None is for method='vlb' only")
+
+    def of(self, model: DiffusionModel) -> LogLikelihood[TrainState] | None:
+        """That of a model, given its labels if it knows any.
+
+        Raises UserError for "vlb" of a model that has no timesteps.
+        """
+        if self.method == "none":
+            return None
+        if self.method == "vlb" and model.num_timesteps is None:
+            raise UserError(
+                "config.likelihood.method='vlb' is for models in discrete time, like "
+                "ddpm: choose 'ode' or 'bound'"
+            )
+
+        def log_prob(state: TrainState, batch: Batch, key: Key) -> Array:
+            params = state.averaged[0]
+            denoise = model.denoise_and_spread(
+                params, labels.of_batch(batch, model.num_classes)
+            )
+            x0, path = model.scale.to_model(batch["image"]), model.path(params)
+            if self.method == "vlb":
+                return self.by_chain(model, denoise, x0, path=path, key=key)
+            return self.log_prob(
+                mean_of(denoise),
+                x0,
+                path=path,
+                scale=model.scale,
+                key=key,
+                end=model.end,
+            )
+
+        return LogLikelihood(
+            log_prob=log_prob,
+            kind=self.kind(model.scale),
+            note=self.note(model),
+            given="label" if model.num_classes else "nothing",
+        )
+
+    def by_chain(
+        self,
+        model: DiffusionModel,
+        denoise: DenoiseAndSpread,
+        x0: Float[Array, " b *d"],
+        *,
+        path: GaussianPath,
+        key: Key,
+    ) -> Float[Array, " b"]:
+        """ "vlb", in nats; x0 as the model sees it."""
+        assert model.num_timesteps is not None
+        bound = vlb.variational_bound(
+            denoise,
+            x0,
+            path=path,
+            num_timesteps=model.num_timesteps,
+            num_levels=model.scale.num_levels,
+            variance=model.sampler.variance,
+            key=key,
+            draws=self.draws,
+        )
+        return -bound.nats + model.scale.density_log_det(x0[0].size)
 
     def log_prob(
         self,
@@ -57,84 +113,88 @@ class Likelihood:
         x0: Float[Array, " b *d"],
         *,
         path: GaussianPath,
-        num_levels: int,
+        scale: Scale,
         key: Key,
-        point_scale: float = 1.0,
         end: float = 1e-5,
     ) -> Float[Array, " b"]:
-        """Nats of each example, log p(x); never called where the method is "none".
+        """ "ode" or "bound": nats of each example, log p(x).
 
-        x0: in [-1, 1] on num_levels values, or where num_levels is 0 points that were
-            divided by point_scale: then it is the density of the points before.
+        x0: as the model sees it. For points it is the density of the points before.
         end: of "ode": the time at which x0 is taken to lie.
         """
         size = x0[0].size
         if self.method == "bound":
+            assert self.draws is not None
             bound = logsnr_bound(
                 denoise,
                 x0,
                 path=path,
-                num_levels=num_levels,
+                num_levels=scale.num_levels,
                 key=key,
                 draws=self.draws,
                 logsnr=self.logsnr,
             )
-            unit = 1.0 if num_levels else 1.0 / point_scale
-            return -bound.nats + size * math.log(unit)
+            return -bound.nats + scale.density_log_det(size)
         pixel_key, trace_key = jax.random.split(key)
         density, _ = ode_likelihood.log_likelihood(
             denoise,
-            dequantize(x0, num_levels, pixel_key) if num_levels else x0,
+            dequantize(x0, scale, pixel_key) if scale.is_image else x0,
             path=path,
             key=trace_key,
-            trace=cast(Trace, self.trace),
+            trace=self.trace,
             tolerance=self.tolerance,
             end=end,
         )
-        unit = width_of(num_levels) if num_levels else 1.0 / point_scale
-        return density + size * math.log(unit)
+        return density + scale.log_det(size)
 
-    def kind(self, num_levels: int) -> Literal["lower_bound", "estimate"] | None:
+    def kind(self, scale: Scale) -> Kind:
         """The ODE's density of points is an estimate: its integral is approximate."""
-        if self.method == "none":
-            return None
-        return "estimate" if self.method == "ode" and not num_levels else "lower_bound"
+        return (
+            "estimate" if self.method == "ode" and not scale.is_image else "lower_bound"
+        )
 
-    def note(self, num_levels: int, *, labels: bool) -> str:
-        """How log_prob is taken, for the protocol of a metric."""
-        if self.method == "none":
-            return ""
-        scale = f"D log(2 / {num_levels - 1})" if num_levels else "of point_scale"
+    def note(self, model: DiffusionModel) -> str:
+        """How it is taken, for the protocol of a metric."""
+        is_image, levels = model.scale.is_image, model.scale.num_levels
+        width = (
+            f"log-det D log(2 / {levels - 1})" if is_image else "log-det of point_scale"
+        )
+        decoder = "Gaussian decoder"
         if self.method == "ode":
+            one = ", one probe" if self.trace == "hutchinson" else ""
             parts = [
-                "probability-flow ODE, Dormand-Prince 5(4), tolerance "
-                f"{self.tolerance}",
-                f"{self.trace} trace"
-                + (", one probe" if self.trace == "hutchinson" else ""),
+                f"probability-flow ODE, Dormand-Prince 5(4), tolerance {self.tolerance}",
+                f"{self.trace} trace{one}",
+                *(["uniform dequantisation, one draw"] if is_image else []),
+                width,
             ]
-            parts += ["uniform dequantisation, one draw"] if num_levels else []
-            parts += [f"log-det {scale}"]
-        else:
+        elif self.method == "bound":
             parts = [
                 f"variational bound in continuous time from log-SNR {self.logsnr}, "
                 f"{self.draws} draws an example, stratified in log-SNR",
                 "decoder over the levels, no dequantisation"
-                if num_levels
-                else f"Gaussian decoder; log-det {scale}",
+                if is_image
+                else f"{decoder}; {width}",
             ]
-        parts.append("moving average of weights")
-        parts += ["given the label"] if labels else []
+        else:
+            terms = f"{self.draws} stratified timesteps an example"
+            parts = [
+                f"variational bound, T={model.num_timesteps}, "
+                f"{'all terms' if self.draws is None else terms}",
+                model.sampler.variance,
+                f"discretized {decoder}, no dequantisation"
+                if is_image
+                else f"{decoder}; {width}",
+            ]
+        parts += ["x0 clipped"] if model.sampler.clip else []
+        parts += ["moving average of weights"]
+        parts += ["given the label"] if model.num_classes else []
         return "; ".join(parts)
 
 
-def width_of(num_levels: int) -> float:
-    """From one level of a pixel in [-1, 1] to the next."""
-    return 2.0 / (num_levels - 1)
-
-
 def dequantize(
-    x0: Float[Array, " b *d"], num_levels: int, key: Key
+    x0: Float[Array, " b *d"], scale: Scale, key: Key
 ) -> Float[Array, " b *d"]:
-    """Pixels in [-1, 1], each moved by at most half a level, uniformly."""
+    """Pixels as a network sees them, each moved by at most half a level, uniformly."""
     noise = jax.random.uniform(key, x0.shape, x0.dtype, minval=-0.5, maxval=0.5)
-    return x0 + jnp.asarray(width_of(num_levels), x0.dtype) * noise
+    return x0 + jnp.asarray(scale.level_width, x0.dtype) * noise

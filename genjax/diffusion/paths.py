@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from genjax.axes import per_example
 from genjax.typing import Array
 
 Schedule = Callable[[Array], Array]
@@ -68,15 +69,6 @@ class GaussianPath:
         return (
             per_example(self.alpha(t), x0) * x0 + per_example(self.sigma(t), x0) * eps
         )
-
-
-def per_example(
-    values: Float[Array, " b"] | Float[Array, ""], like: Float[Array, " b *d"]
-) -> Array:
-    """`values` shaped to multiply `like`: a scalar as it is, (B,) as (B, 1, ..., 1)."""
-    if values.ndim == 0:
-        return values
-    return values.reshape(-1, *(1 for _ in like.shape[1:]))
 
 
 def ddpm_linear(

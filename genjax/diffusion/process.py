@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from genjax.axes import per_example
 from genjax.diffusion import ode
 from genjax.diffusion.denoiser import Denoise
-from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.paths import GaussianPath
 from genjax.experiment import Process, StateT
 from genjax.typing import Array, Batch, Key
 

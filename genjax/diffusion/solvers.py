@@ -1,12 +1,13 @@
-"""Every sampler by its name, for a config to choose from, and what each one costs."""
+"""Every solver by its name, for a config to choose from: SOLVERS.
 
-import contextlib
+A solver leads x at times[0] to times[-1] by evaluations of a denoiser, and says how
+many those were.
+"""
+
 import math
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from genjax.diffusion import multistep, ode, samplers
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
-from genjax.diffusion.posterior import DenoiseAndSpread, Variance, mean_of
+from genjax.diffusion.posterior import DenoiseAndSpread, mean_of
 from genjax.diffusion.steps import States
 from genjax.typing import Array, Key
 
@@ -34,12 +35,30 @@ Name = Literal[
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
 
-_listener: ContextVar[Callable[[Array], None] | None] = ContextVar(
-    "listener", default=None
-)
+
+class Solution(NamedTuple):
+    """The x at times[-1] or, with along, at all the times; evaluations of denoise."""
+
+    x: States
+    evaluations: int | Array  # an array where they are known only when it has run
 
 
-def sample_with(
+class Solver(NamedTuple):
+    """One way from noise to data.
+
+    run: (denoise, x, times, *, path, key, along, **options) -> x. Only "ancestral" has
+        a use for the v of a denoiser of (x0, v); the others are given x0 alone.
+    options: those fields of `genjax.diffusion.sampler.Sampler` that it takes.
+    evaluations: (num_steps, options) -> evaluations in so many steps that end at t = 0.
+        None: `run` gives (x, evaluations).
+    """
+
+    run: Callable[..., Any]
+    options: tuple[str, ...] = ()
+    evaluations: Callable[[int, Mapping[str, Any]], int] | None = lambda n, options: n
+
+
+def solve(
     name: Name,
     denoise: Denoise | DenoiseAndSpread,
     x: Float[Array, " b *d"],
@@ -47,115 +66,83 @@ def sample_with(
     *,
     path: GaussianPath,
     key: Key,
-    eta: float = 0.0,
-    variance: Variance = "fixed_large",
-    churn: float = 0.0,
-    churn_range: tuple[float, float] = (0.0, math.inf),
-    churn_noise: float = 1.0,
-    snr: float = 0.16,
-    corrector_steps: int = 1,
-    tolerance: float = 1e-4,
     end: float = 1e-3,
     along: bool = False,
-) -> States:
-    """The x at times[-1], from x at times[0], by the sampler called `name`.
+    **options: Any,
+) -> Solution:
+    """The x at times[-1], from x at times[0], by the solver called `name`.
 
-    Each takes of the options those that it knows: eta ddim; variance ancestral; churn,
-    churn_range and churn_noise heun; snr and corrector_steps predictor_corrector;
-    tolerance and end adaptive, which of the times takes only the first, and denoises at
-    end. Only ancestral has a use for the v of a denoiser of (x0, v).
-
+    end: "adaptive" takes of the times only the first, and denoises at end.
     along: the x at all the times, (n, B, ...). adaptive does not stop there: what is
-    shown is ddim instead, which follows the same flow.
+        shown is ddim instead, which follows the same flow.
+    options: those of the solver. Raises TypeError for others.
     """
-    if along and name == "adaptive":
-        name = "ddim"
-    if name == "ancestral":
-        return samplers.ancestral(
-            denoise, x, times, path=path, key=key, variance=variance, along=along
-        )
-    denoise = mean_of(denoise)
-    match name:
-        case "ddim":
-            return samplers.ddim(
-                denoise, x, times, path=path, key=key, eta=eta, along=along
-            )
-        case "euler":
-            return ode.euler(denoise, x, times, path=path, along=along)
-        case "midpoint":
-            return ode.midpoint(denoise, x, times, path=path, along=along)
-        case "heun":
-            return ode.heun(
-                denoise,
-                x,
-                times,
-                path=path,
-                key=key,
-                churn=churn,
-                churn_range=churn_range,
-                churn_noise=churn_noise,
-                along=along,
-            )
-        case "dpmpp_2m":
-            return multistep.dpmpp(denoise, x, times, path=path, order=2, along=along)
-        case "dpmpp_3m":
-            return multistep.dpmpp(denoise, x, times, path=path, order=3, along=along)
-        case "sde_dpmpp_2m":
-            return multistep.sde_dpmpp(
-                denoise, x, times, path=path, key=key, along=along
-            )
-        case "unipc_2":
-            return multistep.unipc(denoise, x, times, path=path, order=2, along=along)
-        case "unipc_3":
-            return multistep.unipc(denoise, x, times, path=path, order=3, along=along)
-        case "predictor_corrector":
-            return samplers.predictor_corrector(
-                denoise,
-                x,
-                times,
-                path=path,
-                key=key,
-                snr=snr,
-                corrector_steps=corrector_steps,
-                along=along,
-            )
-        case "adaptive":
-            start = jnp.asarray(times)[0]
-            x, used = ode.adaptive(
-                denoise, x, path=path, start=start, end=end, tolerance=tolerance
-            )
-            if (listener := _listener.get()) is not None:
-                jax.debug.callback(listener, used)
-            return x
-    raise ValueError(f"unknown sampler {name!r}; one of {', '.join(NAMES)}")
+    if name == "adaptive" and along:
+        name, options = "ddim", {}
+    solver = SOLVERS[name]
+    if name == "adaptive":
+        options["end"] = end
+    if name != "ancestral":
+        denoise = mean_of(denoise)
+    run = solver.run(denoise, x, times, path=path, key=key, along=along, **options)
+    if solver.evaluations is None:
+        return Solution(*run)
+    return Solution(run, solver.evaluations(len(times) - 1, options))
 
 
-def evaluations(name: Name, num_steps: int, *, corrector_steps: int = 1) -> int | None:
-    """How often `sample_with` evaluates denoise in num_steps steps that end at t = 0.
-
-    None for adaptive, which finds out when it runs; `ode.adaptive` returns the number,
-    and `hear_evaluations` tells it.
-    """
-    match name:
-        case "midpoint" | "heun":  # the last step denoises
-            return 2 * num_steps - 1
-        case "predictor_corrector":
-            return num_steps + (num_steps - 1) * corrector_steps
-        case "adaptive":
-            return None
-        case _:
-            return num_steps
+# --- the table ------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def hear_evaluations(listener: Callable[[Array], None]) -> Iterator[None]:
-    """`adaptive`, if traced within, tells listener its evaluations at each run.
+def _without_key(run: Callable[..., States], **fixed: Any) -> Callable[..., States]:
+    """A solver that draws no noise."""
 
-    They are known only when it runs, and an experiment's sampler returns nothing but
-    samples. It is told late: wait for `jax.effects_barrier`.
-    """
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
+    def deterministic(denoise, x, times, *, path, key, along) -> States:
+        del key
+        return run(denoise, x, times, path=path, along=along, **fixed)
+
+    return deterministic
+
+
+def _heun(
+    denoise, x, times, *, churn=0.0, churn_min=0.0, churn_max=math.inf, **options
+) -> States:
+    between = churn_min, churn_max
+    return ode.heun(denoise, x, times, churn=churn, churn_range=between, **options)
+
+
+def _adaptive(
+    denoise, x, times, *, path, key, along, end, tolerance=1e-4
+) -> tuple[Array, Array]:
+    del key, along
+    start = jnp.asarray(times)[0]
+    return ode.adaptive(
+        denoise, x, path=path, start=start, end=end, tolerance=tolerance
+    )
+
+
+def _twice_but_last(num_steps: int, options: Mapping[str, Any]) -> int:
+    return 2 * num_steps - 1  # the last step denoises
+
+
+def _corrected(num_steps: int, options: Mapping[str, Any]) -> int:
+    return num_steps + (num_steps - 1) * options.get("corrector_steps", 1)
+
+
+SOLVERS: Mapping[Name, Solver] = {
+    "ancestral": Solver(samplers.ancestral, ("variance",)),
+    "ddim": Solver(samplers.ddim, ("eta",)),
+    "euler": Solver(_without_key(ode.euler)),
+    "midpoint": Solver(_without_key(ode.midpoint), evaluations=_twice_but_last),
+    "heun": Solver(
+        _heun, ("churn", "churn_min", "churn_max", "churn_noise"), _twice_but_last
+    ),
+    "dpmpp_2m": Solver(_without_key(multistep.dpmpp, order=2)),
+    "dpmpp_3m": Solver(_without_key(multistep.dpmpp, order=3)),
+    "sde_dpmpp_2m": Solver(multistep.sde_dpmpp),
+    "unipc_2": Solver(_without_key(multistep.unipc, order=2)),
+    "unipc_3": Solver(_without_key(multistep.unipc, order=3)),
+    "predictor_corrector": Solver(
+        samplers.predictor_corrector, ("snr", "corrector_steps"), _corrected
+    ),
+    "adaptive": Solver(_adaptive, ("tolerance",), None),
+}

@@ -10,12 +10,13 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from genjax.diffusion.paths import GaussianPath
+from genjax.typing import Array
 
-Spacing = Literal["uniform", "quadratic", "karras", "logsnr"]
+Spacing = Literal["uniform", "linear", "quadratic", "karras", "logsnr"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
-RHO = 7.0  # of `karras`
 # log-SNR to count from where that at t = 1 is -infinite: sigma / alpha = 80, EDM's
 NOISE = -2.0 * float(np.log(80.0))
 
@@ -27,11 +28,13 @@ def spaced(
     path: GaussianPath,
     end: float = 1e-3,
     num_timesteps: int | None = None,
+    rho: float = 7.0,
 ) -> np.ndarray:
     """num_steps + 1 falling times: 1, ..., end, 0. float32.
 
-    uniform: equal strides in t. quadratic: in sqrt(t).
-    karras: in (sigma / alpha)^(1/7), the grid of EDM (Karras et al. 2022,
+    uniform: equal strides in t. linear: likewise, but from 1 down to 0 itself, so that
+    the last time above 0 is 1 / num_steps. quadratic: in sqrt(t).
+    karras: in (sigma / alpha)^(1/rho), the grid of EDM (Karras et al. 2022,
         arXiv:2206.00364, eq. 5). logsnr: in log(alpha / sigma), that of DPM-Solver.
         Both count from sigma / alpha = 80 where alpha(1) is 0, but begin at 1 all the
         same.
@@ -43,7 +46,7 @@ def spaced(
     """
     if num_timesteps is not None:
         _check(num_steps, num_timesteps)
-        if spacing == "uniform":
+        if spacing in ("uniform", "linear"):
             return uniform(num_steps, num_timesteps=num_timesteps)
         if spacing == "quadratic":
             return quadratic(num_steps, num_timesteps=num_timesteps)
@@ -52,8 +55,10 @@ def spaced(
         raise ValueError(
             f"num_steps must be 1 or more and end in (0, 1), not {num_steps} and {end}"
         )
+    if spacing == "linear":
+        return np.linspace(1.0, 0.0, num_steps + 1).astype(np.float32)
     with jax.ensure_compile_time_eval():  # the grid is known, also within a jit
-        times = _between(spacing, np.linspace(0.0, 1.0, num_steps), path, end)
+        times = _between(spacing, np.linspace(0.0, 1.0, num_steps), path, end, rho)
     times[0] = 1.0
     if num_timesteps is not None:
         # those that fall on one index are moved apart, between num_timesteps and 1
@@ -66,7 +71,7 @@ def spaced(
 
 
 def _between(
-    spacing: Spacing, place: np.ndarray, path: GaussianPath, end: float
+    spacing: Spacing, place: np.ndarray, path: GaussianPath, end: float, rho: float
 ) -> np.ndarray:
     """Times from 1 (place 0) to end (place 1)."""
     low, high = np.asarray(path.logsnr(jnp.array([1.0, end])), np.float64)
@@ -77,8 +82,8 @@ def _between(
         case "quadratic":
             return (1.0 + place * (np.sqrt(end) - 1.0)) ** 2
         case "karras":
-            root = np.exp(-0.5 * np.array([low, high]) / RHO)  # of sigma / alpha
-            logsnr = -2.0 * RHO * np.log(root[0] + place * (root[1] - root[0]))
+            root = np.exp(-0.5 * np.array([low, high]) / rho)  # of sigma / alpha
+            logsnr = -2.0 * rho * np.log(root[0] + place * (root[1] - root[0]))
         case "logsnr":
             logsnr = low + place * (high - low)
         case _:
@@ -86,6 +91,15 @@ def _between(
                 f"unknown spacing {spacing!r}; one of {', '.join(SPACINGS)}"
             )
     return np.array(path.time(jnp.asarray(logsnr, jnp.float32)), np.float64)
+
+
+def shifted(t: Float[Array | np.ndarray, " n"], shift: float) -> Float[Array, " n"]:
+    """The odds t / (1 - t) times shift: t becomes shift t / (1 + (shift - 1) t).
+
+    Esser et al. 2024 (arXiv:2403.03206, eq. 23), whose sqrt(m / n) is shift: larger
+    images need more noise to hide as much.
+    """
+    return shift * t / (1.0 + (shift - 1.0) * t)
 
 
 def uniform(num_steps: int, *, num_timesteps: int) -> np.ndarray:

@@ -25,8 +25,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from genjax.axes import per_example
 from genjax.diffusion.denoiser import Denoise
-from genjax.diffusion.paths import GaussianPath, per_example
+from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.posterior import (
     DenoiseAndSpread,
     Posterior,

@@ -14,6 +14,7 @@ the loss as an integral over the log-SNR (Kingma & Gao) have a factor -d logSNR 
 beside it for uniform t; here how often a level is seen stays the experiment's choice.
 """
 
+import dataclasses
 from typing import Literal, get_args
 
 import jax
@@ -23,14 +24,35 @@ from jaxtyping import Float
 
 from genjax.diffusion.denoiser import Quantity, determinant
 from genjax.diffusion.paths import GaussianPath
+from genjax.fields import Positive
 from genjax.typing import Array
 
-Weighting = Literal["simple", "min_snr", "sigmoid"]
-WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
+WeightingName = Literal["simple", "min_snr", "sigmoid"]
+WEIGHTINGS: tuple[WeightingName, ...] = get_args(WeightingName)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weighting:
+    """config.method.weighting: (t, path, prediction) -> the factor (`weight`)."""
+
+    name: WeightingName = "simple"  # how much the error at each noise level counts
+    min_snr_gamma: Positive = 5.0  # of "min_snr"
+    sigmoid_bias: float = 2.0  # of "sigmoid"
+
+    def __call__(self, t: Array, path: GaussianPath, prediction: Quantity) -> Array:
+        """The factor of the squared error of `prediction` at t."""
+        return weight(
+            self.name,
+            t,
+            path=path,
+            prediction=prediction,
+            min_snr_gamma=self.min_snr_gamma,
+            sigmoid_bias=self.sigmoid_bias,
+        )
 
 
 def weight(
-    name: Weighting,
+    name: WeightingName,
     t: Float[Array, "*s"],
     *,
     path: GaussianPath,

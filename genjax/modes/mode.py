@@ -1,0 +1,118 @@
+"""The record of a mode, and what modes have in common."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from genjax.experiment import Experiment
+from genjax.fields import Seed, Steps
+from genjax.run import Run
+from genjax.train import distributed, metrics
+from genjax.typing import Stopped, UserError
+
+OptionsT = TypeVar("OptionsT")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The flags of every mode that looks at a checkpoint; a mode adds its own."""
+
+    step: Steps | None = None  # the checkpoint; default the newest
+    weights: Literal["ema", "raw"] | None = None  # default the average, if there is one
+    seed: Seed = 0  # of all that is drawn
+
+    @property
+    def suffix(self) -> str:
+        """What tells files of other weights and seeds from these: "", "_raw_seed1"."""
+        suffix = "_raw" if self.weights == "raw" else ""
+        return suffix + (f"_seed{self.seed}" if self.seed else "")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mode(Generic[OptionsT]):
+    """One thing that the command line can do.
+
+    summary: what it does, in a line. example: a command.
+    options: a section (`genjax.fields`) whose fields are the mode's flags.
+    needs: parts of the `Experiment` that it asks for, like "likelihood" or
+        "code.encode"; a model without one is refused before data are loaded.
+    check: (experiment, options, run) -> None raises UserError for what else can be
+        known by then, like labels.
+    run: does it, in all processes together.
+    """
+
+    name: str
+    summary: str
+    example: str
+    options: type[OptionsT]
+    needs: tuple[str, ...] = ()
+    check: Callable[[Run, OptionsT], None] = lambda run, options: None
+    run: Callable[[Run, OptionsT], None]
+
+    def start(self, run: Run, options: OptionsT) -> None:
+        """Checks that the model can do it, and does it."""
+        for part in self.needs:
+            if not has(run.experiment, part):
+                raise UserError(
+                    f"--mode={self.name} needs a model with {part}, and "
+                    f"experiments/{run.config.experiment}.py has none with this config"
+                )
+        self.check(run, options)
+        self.run(run, options)
+
+
+def has(experiment: Experiment, part: str) -> bool:
+    """Whether the experiment has a part, like "code" or "code.encode"."""
+    found: Any = experiment
+    for name in part.split("."):
+        found = getattr(found, name, None)
+    return found is not None
+
+
+def check_stop(run: Run, during: str) -> None:
+    """Raises Stopped if any process was asked to stop. To be called by all together."""
+    if run.stop():
+        raise Stopped(during)
+
+
+def check_labels(run: Run, labels: tuple[int, ...] | None) -> None:
+    """Raises UserError for a class that the data set does not have."""
+    wrong = [label for label in labels or () if not 0 <= label < run.spec.num_classes]
+    if wrong:
+        known = f"the classes 0 ... {run.spec.num_classes - 1}"
+        raise UserError(
+            f"--labels: {run.spec.name} has "
+            f"{known if run.spec.num_classes else 'no classes'}, not {wrong[0]}"
+        )
+
+
+def report(
+    run: Run,
+    name: str,
+    protocol: dict[str, Any],
+    values: Mapping[str, Any],
+    **more: Any,
+) -> None:
+    """evaluation/<step>_<name>.json: {"step", "protocol", "metrics", ...more}.
+
+    protocol and metrics are printed too; numbers that are not finite are named in the
+    protocol. The first process does it alone.
+    """
+    if not distributed.is_first():
+        return
+    bad = [k for k, v in values.items() if not math.isfinite(v)]
+    result = {"protocol": {**protocol, "not_finite": bad}, "metrics": dict(values)}
+    print(json.dumps({"step": run.step, **result}, indent=2))
+    path = metrics.write_evaluation(
+        run.workdir, run.step, result | more, suffix=f"_{name}"
+    )
+    say(path)
+
+
+def say(what: object | Path) -> None:
+    """A line for the person, beside the results on the standard output."""
+    print(what, file=sys.stderr)

@@ -282,7 +282,7 @@ def check(stated: Mapping[str, Any], beside: Path | None = None) -> tuple[Common
 def make_experiment(
     config: ConfigDict, spec: DataSpec, beside: Path | None = None
 ) -> Experiment:
-    """The experiment of a config on these data. Raises UserError for what does not fit."""
+    """The experiment of a config on these data. Raises UserError if they do not fit."""
     _, own = check(config.to_dict(), beside)
     return find_experiment(config.experiment, beside).make_experiment(own, spec)
 

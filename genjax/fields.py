@@ -1,4 +1,4 @@
-"""A section of a config is a frozen dataclass: fields, defaults, ranges, meanings, once.
+"""A section of a config is a frozen dataclass: fields, defaults, ranges, meanings.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Method:

@@ -9,14 +9,11 @@ What a notebook gets is what every mode of the command line gets.
 """
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs
@@ -72,7 +69,7 @@ class Run:
 
     @property
     def spec(self) -> DataSpec:
-        """What an experiment knows of the data: as they were in training, if they were."""
+        """What an experiment knows of the data; as in training, if it was trained."""
         return self._spec or self.dataset.spec
 
     @functools.cached_property
@@ -101,7 +98,7 @@ class Run:
         return self.trained[1]
 
     def state(self, weights: Weights | None = None) -> tuple[Any, Weights]:
-        """(the state to use, which weights it holds); None: the average if there is one.
+        """(the state to use, whose weights it holds); None: the average, if any.
 
         Raises UserError for the average of a model that keeps none.
         """
@@ -173,7 +170,7 @@ class Run:
     def restore(
         self, checkpointer: Checkpointer, *, step: int | None
     ) -> tuple[Any, int] | None:
-        """(state, step) of the newest intact checkpoint, or of `step`; None without one.
+        """(state, step) of the newest intact checkpoint, or of `step`, or None.
 
         Raises UserError if it was trained on other data.
         """

@@ -86,7 +86,7 @@ class Learner:
         return self.update(state, grads, stats), descent, aux
 
     def train_step(self, loss_fn: LossFn) -> TrainStep:
-        """That of a model with one loss: loss_fn(params, batch, key) -> (mean, metrics)."""
+        """Of a model with one loss: loss_fn(params, batch, key) -> (mean, metrics)."""
 
         def step(
             state: TrainState, batch: Batch, key: Key

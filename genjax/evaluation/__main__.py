@@ -25,11 +25,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from genjax import score
 from genjax.data import datasets
-from genjax.evaluation import classifiers, extractors
+from genjax.disk import write_atomically
+from genjax.evaluation import classifiers, extractors, score
 from genjax.evaluation.train_classifier import accuracy
-from genjax.train import compile, metrics
+from genjax.train import compile
 from genjax.typing import SaveError, UserError
 
 
@@ -91,7 +91,7 @@ def work(options: argparse.Namespace) -> dict:
         result = score.keep_reference(source, options.extractor)
     if options.out:
         content = json.dumps(result, indent=2) + "\n"
-        metrics.write_atomically(options.out, content.encode())
+        write_atomically(options.out, content.encode())
     return result
 
 
@@ -123,7 +123,7 @@ def train(name: str, data_dir: str | None) -> None:
         params = classifier.fit(images, labels, key=key, say=say)
     read = extractors.in_batches(classifier.features_and_logits, params)
     found = accuracy(read, test_set["image"], test_set["label"])
-    metrics.write_atomically(path, extractors.to_bytes(params, found))
+    write_atomically(path, extractors.to_bytes(params, found))
     print(f"{path}: test accuracy {found:.4f}")
 
 

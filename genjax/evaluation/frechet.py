@@ -15,7 +15,7 @@ CHUNK = 8192  # rows: 200 MB of CIFAR images in float64
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
+class SampleMoments:
     """Count, mean and scatter of rows in float64; sets of rows add by `merge`."""
 
     count: int
@@ -31,24 +31,24 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-def moments(rows: np.ndarray) -> Moments:
-    """Moments of an (n, ...) array, n >= 1, each row flattened."""
+def moments(rows: np.ndarray) -> SampleMoments:
+    """SampleMoments of an (n, ...) array, n >= 1, each row flattened."""
     flat = rows.reshape(len(rows), -1).astype(np.float64)
     with np.errstate(invalid="ignore"):  # a row that is not finite shows in the result
         mean = flat.mean(axis=0)
         centred = flat - mean
-        return Moments(len(flat), mean, centred.T @ centred)
+        return SampleMoments(len(flat), mean, centred.T @ centred)
 
 
-def moments_of(rows: np.ndarray, index: np.ndarray | slice) -> Moments:
+def moments_of(rows: np.ndarray, index: np.ndarray | slice) -> SampleMoments:
     """`moments` of rows[index], in chunks: rows may be bytes, moments are float64."""
     chosen = np.arange(len(rows))[index]
     chunks = np.array_split(chosen, -(-len(chosen) // CHUNK))
     return functools.reduce(merge, (moments(rows[chunk]) for chunk in chunks))
 
 
-def merge(a: Moments, b: Moments) -> Moments:
-    """Moments of the rows of both: Chan, Golub & LeVeque 1979, eq. 2.1.
+def merge(a: SampleMoments, b: SampleMoments) -> SampleMoments:
+    """SampleMoments of the rows of both: Chan, Golub & LeVeque 1979, eq. 2.1.
 
     Centred sums are kept and not raw ones, which cancel when the mean is large.
     """
@@ -56,7 +56,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.count / count)
     between = np.outer(delta, delta) * (a.count * b.count / count)
-    return Moments(count, mean, a.scatter + b.scatter + between)
+    return SampleMoments(count, mean, a.scatter + b.scatter + between)
 
 
 def frechet_distance(

@@ -20,7 +20,7 @@ from genjax.evaluation import fd_infinity, inception_score, kid, memorization
 from genjax.evaluation import prdc as precision
 from genjax.evaluation.class_balance import class_metrics
 from genjax.evaluation.frechet import (
-    Moments,
+    SampleMoments,
     frechet_distance,
     frechet_from,
     moments_of,
@@ -50,7 +50,7 @@ class Space:
     name: str
     reference: np.ndarray
     test: np.ndarray
-    moments: Moments | None
+    moments: SampleMoments | None
     unit: float = 1.0
 
     def scores(self, samples: np.ndarray) -> dict[str, float]:

@@ -19,9 +19,9 @@ from genjax.evaluation.baselines import (
     likelihood_baselines,
     no_ppca,
 )
+from genjax.evaluation.density_modes import Modes
 from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.likelihood import likelihood_metrics, likelihood_protocol
-from genjax.evaluation.modes import Modes
+from genjax.evaluation.likelihood_table import likelihood_metrics, likelihood_protocol
 from genjax.evaluation.panel import Keep, Panel
 from genjax.evaluation.samples import (
     floors,

@@ -26,8 +26,9 @@ from genjax.experiment import MakeExperiment
 from genjax.implicit.frames import BINS, Frame
 from genjax.implicit.pictures import Curve, draw, draw_curves, window
 from genjax.implicit.read import check_line, check_stop, read_frames
+from genjax.pictures import grids
 from genjax.run_setup import Setup, load_trained
-from genjax.train import distributed, grids, metrics
+from genjax.train import distributed, metrics
 from genjax.train.stop import StopRequest
 
 

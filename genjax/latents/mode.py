@@ -44,9 +44,10 @@ from genjax.latents.view import (
     look,
     make_coder,
 )
+from genjax.pictures import grids
+from genjax.pictures.scatter import Panel
 from genjax.run_setup import Setup, load_trained, num_test
-from genjax.train import distributed, grids, metrics
-from genjax.train.scatter import Panel
+from genjax.train import distributed, metrics
 from genjax.train.stop import StopRequest
 from genjax.typing import UserError
 

@@ -7,8 +7,8 @@ from genjax.evaluation import walks
 from genjax.evaluation.runner import choose_weights
 from genjax.latents.pictures import DEFAULT_PAIRS, MANIFOLD_SIDE, Pictures
 from genjax.latents.view import LATENT_STREAM, make_coder
+from genjax.pictures import grids
 from genjax.run_setup import Setup
-from genjax.train import grids
 from genjax.typing import UserError
 
 PRIOR_DRAW = 2  # of LATENT_STREAM, whose 0 and 1 are those of `genjax.latents.view`

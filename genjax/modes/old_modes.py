@@ -23,13 +23,16 @@ from genjax.commandline import Options
 from genjax.data import toy
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation import extractors, references
-from genjax.evaluation.likelihood import likelihood_table
+from genjax.evaluation.likelihood_table import likelihood_table
 from genjax.evaluation.runner import Evaluator, Result
 from genjax.evaluation.sampling import compile_sample, generate
+from genjax.evaluation.score import keep_floors, known_modes
 from genjax.evaluation.summary import summarize
 from genjax.experiment import MakeExperiment
 from genjax.implicit.mode import implicit
 from genjax.latents.mode import latents
+from genjax.pictures import grids
+from genjax.pictures.histograms import histogram_picture
 from genjax.run_setup import (
     Setup,
     check_labels,
@@ -41,11 +44,10 @@ from genjax.run_setup import (
     restore,
     test_batches,
 )
-from genjax.score import keep_floors, known_modes
 from genjax.solvers.mode import compare_solvers
-from genjax.train import compile, distributed, grids, loop, metrics, summary
+from genjax.train import compile, distributed, loop, metrics
+from genjax.train import state_table as summary
 from genjax.train import workdir as folder
-from genjax.train.histograms import histogram_picture
 from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
 from genjax.train.stop import StopRequest

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from genjax.commandline import Options
 from genjax.evaluation.runner import choose_weights
 from genjax.experiment import MakeExperiment
+from genjax.pictures import grids
 from genjax.run_setup import Setup, load_trained
 from genjax.solvers.measure import (
     Distance,
@@ -31,7 +32,7 @@ from genjax.solvers.measure import (
     plan,
 )
 from genjax.solvers.report import Rows, plot, table
-from genjax.train import distributed, grids, metrics
+from genjax.train import distributed, metrics
 from genjax.train.stop import StopRequest
 from genjax.typing import UserError
 

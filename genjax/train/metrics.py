@@ -3,53 +3,20 @@
 Only one process of a run may write: under several, process 0.
 """
 
-import contextlib
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 
-from genjax.typing import SaveError, UserError
+from genjax.disk import saving, write_atomically
+from genjax.typing import UserError
 
 FLUSH_SECONDS = 10.0  # TensorBoard files are synced to disk at each flush
-
-
-@contextlib.contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Turns an OSError inside into a SaveError with the path and the free bytes."""
-    try:
-        yield
-    except OSError as error:
-        free = shutil.disk_usage(_existing(path)).free
-        raise SaveError(
-            f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free "
-            "on that disk"
-        ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole content under that name, or what was there before; never a part.
-
-    Makes the folder. Raises SaveError.
-    """
-    part = path.with_name(f".{path.name}.part")
-    with saving(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
 
 
 def write_evaluation(
@@ -240,8 +207,3 @@ def _step_of(line: bytes) -> int | None:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
-    return next(p for p in (path, *path.absolute().parents) if p.exists())

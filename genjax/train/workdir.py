@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import genjax
+from genjax.disk import replacing
 from genjax.typing import UserError
 
 _log = logging.getLogger(__name__)
@@ -124,18 +125,11 @@ def write_config(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> 
         "git_revision": _git_revision(),
     }
     path = _config_path(workdir)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(unfinished, "w") as file:
-            json.dump(record, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        with replacing(path) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:

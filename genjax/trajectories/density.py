@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from genjax.data import toy
-from genjax.train.grids import Bounds
+from genjax.pictures.grids import Bounds
 from genjax.trajectories.view import View
 
 Values = Float[np.ndarray, " n"]

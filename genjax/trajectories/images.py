@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from genjax.train import grids
+from genjax.pictures import grids
 from genjax.trajectories.drawn import Drawn
 from genjax.trajectories.view import View
 

@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from genjax.commandline import Options
 from genjax.experiment import MakeExperiment
+from genjax.pictures import grids
 from genjax.run_setup import check_labels, load_trained
-from genjax.train import distributed, grids, metrics
+from genjax.train import distributed, metrics
 from genjax.train.stop import StopRequest
 from genjax.trajectories import images, points
 from genjax.trajectories.drawn import Drawn

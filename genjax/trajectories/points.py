@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from genjax.pictures import grids
+from genjax.pictures.figures import new_figure, picture_of
 from genjax.run_setup import examples_of
-from genjax.train import grids
-from genjax.train.figures import new_figure, picture_of
 from genjax.trajectories.density import Grid, compare, learned_density, true_density
 from genjax.trajectories.drawn import Drawn
 from genjax.trajectories.view import View

@@ -9,13 +9,13 @@ import pytest
 from scipy import stats
 
 from genjax.data import toy
-from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.modes import (
+from genjax.evaluation.density_modes import (
     Modes,
     class_mode_metrics,
     mode_kl_floor,
     mode_metrics,
 )
+from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
 from genjax.modes import known_modes

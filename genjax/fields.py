@@ -108,13 +108,12 @@ def read(section: type[SectionT], values: Mapping[str, Any], at: str = "") -> Se
     return section(**_values(fields_of(section), values, at))
 
 
-def complete(kind: Any, stated: Any) -> Any:
+def complete(kind: Any, stated: Any) -> dict[str, Any]:
     """{name: Field} of a section, nested, whose defaults are the stated values.
 
     kind: a section, or a Mapping annotated with `Open`. stated: a section or a mapping.
     """
-    if dataclasses.is_dataclass(stated) and not isinstance(stated, type):
-        stated = _plainly(stated)
+    stated = _plainly(stated) if dataclasses.is_dataclass(stated) else stated
     found: dict[str, Any] = {}
     for name, field in _fields_with(kind, stated).items():
         value = stated.get(name, field.default)

@@ -93,7 +93,9 @@ def _between(
     return np.array(path.time(jnp.asarray(logsnr, jnp.float32)), np.float64)
 
 
-def shifted(t: Float[Array | np.ndarray, " n"], shift: float) -> Float[Array, " n"]:
+def shifted(
+    t: Float[Array | np.ndarray, " n"], shift: float
+) -> Float[Array | np.ndarray, " n"]:
     """The odds t / (1 - t) times shift: t becomes shift t / (1 + (shift - 1) t).
 
     Esser et al. 2024 (arXiv:2403.03206, eq. 23), whose sqrt(m / n) is shift: larger

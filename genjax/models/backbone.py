@@ -21,7 +21,7 @@ GIVEN = ("out_channels", "num_features", "num_augment")  # by the experiment
 
 def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
     """Those of config.model, for its backbone. Raises UserError for an unknown one."""
-    one_of("model.backbone", stated.get("backbone"), BACKBONES)
+    one_of("model.backbone", stated.get("backbone", ""), BACKBONES)
     names = Literal["unet", "dit", "mlp"]
     backbone = Field(names, REQUIRED, "unet and dit for images, mlp for points")
     module = BACKBONES[stated["backbone"]]

@@ -40,7 +40,8 @@ class Mode(Generic[OptionsT]):
     options: a section (`genjax.fields`) whose fields are the mode's flags.
     needs: parts of the `Experiment` that it asks for, like "likelihood" or
         "code.encode"; a model without one is refused before data are loaded.
-    check: (experiment, options, run) -> None raises UserError for what else can be
+    models: which models have them, in words, for that refusal.
+    check: (run, options) -> None raises UserError for what else can be
         known by then, like labels.
     run: does it, in all processes together.
     """
@@ -50,19 +51,25 @@ class Mode(Generic[OptionsT]):
     example: str
     options: type[OptionsT]
     needs: tuple[str, ...] = ()
+    models: str = ""
     check: Callable[[Run, OptionsT], None] = lambda run, options: None
     run: Callable[[Run, OptionsT], None]
 
     def start(self, run: Run, options: OptionsT) -> None:
         """Checks that the model can do it, and does it."""
-        for part in self.needs:
-            if not has(run.experiment, part):
-                raise UserError(
-                    f"--mode={self.name} needs a model with {part}, and "
-                    f"experiments/{run.config.experiment}.py has none with this config"
-                )
+        self.check_model(run)
         self.check(run, options)
         self.run(run, options)
+
+    def check_model(self, run: Run) -> None:
+        """Raises UserError for a model that lacks a part of `needs`."""
+        for part in self.needs:
+            if not has(run.experiment, part):
+                meant = f"; it is for {self.models}" if self.models else ""
+                raise UserError(
+                    f"--mode={self.name} needs a model with {part}, and experiments/"
+                    f"{run.config.experiment}.py has none with this config{meant}"
+                )
 
 
 def has(experiment: Experiment, part: str) -> bool:
@@ -90,6 +97,11 @@ def check_labels(run: Run, labels: tuple[int, ...] | None) -> None:
         )
 
 
+def data_and_weights(run: Run, options: Trained, weights: str) -> dict[str, Any]:
+    """The beginning of a protocol. weights: those that were taken."""
+    return {"data": run.spec.name, "weights": weights, "seed": options.seed}
+
+
 def report(
     run: Run,
     name: str,
@@ -97,19 +109,20 @@ def report(
     values: Mapping[str, Any],
     **more: Any,
 ) -> None:
-    """evaluation/<step>_<name>.json: {"step", "protocol", "metrics", ...more}.
+    """evaluation/<name>.json: {"step", "protocol", "metrics", ...more}.
 
-    protocol and metrics are printed too; numbers that are not finite are named in the
-    protocol. The first process does it alone.
+    name: with "{step}" where the step is to stand, like "{step}_latents". protocol and
+    metrics are printed too; numbers that are not finite are named in the protocol. The
+    first process does it alone.
     """
     if not distributed.is_first():
         return
     bad = [k for k, v in values.items() if not math.isfinite(v)]
     result = {"protocol": {**protocol, "not_finite": bad}, "metrics": dict(values)}
     print(json.dumps({"step": run.step, **result}, indent=2))
-    path = metrics.write_evaluation(
-        run.workdir, run.step, result | more, suffix=f"_{name}"
-    )
+    path = run.workdir / "evaluation" / f"{name.format(step=run.step)}.json"
+    text = json.dumps({"step": run.step, **result, **more}, indent=2) + "\n"
+    metrics.write_atomically(path, text.encode())
     say(path)
 
 

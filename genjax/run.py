@@ -248,12 +248,17 @@ class Run:
 
     # --- what it can do ---------------------------------------------------------------
 
-    def require(self, part: str, what: str) -> None:
-        """Raises UserError, in which `what` needs it, of a model without the part."""
+    def require(self, part: str, what: str, models: str = "") -> None:
+        """Raises UserError of a model without the part, which `what` needs.
+
+        models: which models have it, in words.
+        """
         if not has(self.experiment, part):
+            meant = f"; it is for {models}" if models else ""
             raise UserError(
                 f"{what} needs a model with {PARTS.get(part, part)}, and "
                 f"experiments/{self.settings.experiment}.py has none with this config"
+                f"{meant}"
             )
 
     def check_weights(self, weights: Weights | None) -> None:

@@ -50,6 +50,7 @@ class Mode(Generic[OptionsT]):
     options: a section (`genjax.fields`) whose fields are the mode's flags.
     needs: parts of the `Experiment` that it asks for, like "likelihood" or
         "code.encode"; a model without one is refused before data are loaded.
+    models: which models have them, in words, for that refusal.
     check: raises UserError for what else can be known by then, like labels.
     run: does it, in all processes together.
     trained: whether it looks at a checkpoint, so that --workdir alone names the config.
@@ -60,16 +61,21 @@ class Mode(Generic[OptionsT]):
     example: str
     options: type[OptionsT]
     needs: tuple[str, ...] = ()
+    models: str = ""
     check: Callable[[Run, OptionsT], None] = lambda run, options: None
     run: Callable[[Run, OptionsT], None]
     trained: bool = True
 
     def start(self, run: Run, options: OptionsT) -> None:
         """Checks that the model can do it, and does it."""
-        for part in self.needs:
-            run.require(part, f"--mode={self.name}")
+        self.check_model(run)
         self.check(run, options)
         self.run(run, options)
+
+    def check_model(self, run: Run) -> None:
+        """Raises UserError for a model that lacks a part of `needs`."""
+        for part in self.needs:
+            run.require(part, f"--mode={self.name}", self.models)
 
 
 def check_stop(run: Run, during: str) -> None:
@@ -83,6 +89,11 @@ def check_labels(run: Run, labels: tuple[int, ...] | None) -> None:
     run.check_labels(labels, "--labels")
 
 
+def data_and_weights(run: Run, options: Trained, weights: str) -> dict[str, Any]:
+    """The beginning of a protocol. weights: those that were taken."""
+    return {"data": run.spec.name, "weights": weights, "seed": options.seed}
+
+
 def report(
     run: Run,
     name: str,
@@ -90,19 +101,20 @@ def report(
     values: Mapping[str, Any],
     **more: Any,
 ) -> None:
-    """evaluation/<step>_<name>.json: {"step", "protocol", "metrics", ...more}.
+    """evaluation/<name>.json: {"step", "protocol", "metrics", ...more}.
 
-    protocol and metrics are printed too; numbers that are not finite are named in the
-    protocol. The first process does it alone.
+    name: with "{step}" where the step is to stand, like "{step}_latents". protocol and
+    metrics are printed too; numbers that are not finite are named in the protocol. The
+    first process does it alone.
     """
     if not distributed.is_first():
         return
     bad = [k for k, v in values.items() if not math.isfinite(v)]
     result = {"protocol": {**protocol, "not_finite": bad}, "metrics": dict(values)}
     print(json.dumps({"step": run.step, **result}, indent=2))
-    path = metrics.write_evaluation(
-        run.workdir, run.step, result | more, suffix=f"_{name}"
-    )
+    path = run.workdir / "evaluation" / f"{name.format(step=run.step)}.json"
+    text = json.dumps({"step": run.step, **result, **more}, indent=2) + "\n"
+    metrics.write_atomically(path, text.encode())
     say(path)
 
 

@@ -13,7 +13,7 @@ MODES = {
     "show": "genjax.modes.show",
     "latents": "genjax.modes.latents.mode",
     "classify": "genjax.modes.classify",
-    "solvers": "genjax.modes.solvers.mode",
+    "solvers": "genjax.modes.compare_solvers.mode",
     "trajectories": "genjax.modes.trajectories.mode",
     "implicit": "genjax.modes.implicit.mode",
     "translate": "genjax.modes.translate",

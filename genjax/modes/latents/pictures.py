@@ -1,4 +1,4 @@
-"""Pictures of a code: (view) -> {name: picture}."""
+"""Pictures of a code: (data) -> {name: picture}."""
 
 import math
 
@@ -7,8 +7,8 @@ import numpy as np
 from genjax.evaluation import latents as scores
 from genjax.evaluation import walks
 from genjax.evaluation.coder import Encoded
-from genjax.latents.view import View, decode_gaussian, draw
-from genjax.run_setup import Setup
+from genjax.modes.latents.coded import CodedData
+from genjax.run import Run
 from genjax.train import grids
 from genjax.train.scatter import Panel, scatter
 
@@ -20,17 +20,17 @@ MAX_POINTS = 5_000  # in a scatter plot
 Pictures = dict[str, grids.Picture]
 
 
-def reconstructions(view: View) -> Pictures:
+def reconstructions(data: CodedData) -> Pictures:
     """Rows: real, model, PCA of the same size. Columns: the classes in turn."""
-    shown = class_by_class(view.test.labels)[: view.setup.options.num_images]
-    real = view.test.images[shown]
-    rows, names = [real, view.again[shown]], "real, model"
-    if view.pca_of_code is not None:
-        codes = view.pca_of_code.encode(view.pixels(real), view.dim)
-        pixels = view.pca_of_code.decode(codes)
-        rows.append(view.images(pixels))
-        names += f", PCA of {view.dim} components"
-    return rows_picture(view, "reconstructions", rows, f"rows: {names}")
+    chosen = class_by_class(data.test.labels)[: data.options.num_images]
+    real = data.test.images[chosen]
+    rows, names = [real, data.reconstructions[chosen]], "real, model"
+    if data.pca_of_code is not None:
+        codes = data.pca_of_code.encode(data.pixels(real), data.dim)
+        pixels = data.pca_of_code.decode(codes)
+        rows.append(data.images(pixels))
+        names += f", PCA of {data.dim} components"
+    return rows_picture(data, "reconstructions", rows, f"rows: {names}")
 
 
 def class_by_class(labels: np.ndarray) -> np.ndarray:
@@ -42,36 +42,36 @@ def class_by_class(labels: np.ndarray) -> np.ndarray:
     return np.lexsort((labels, nth))
 
 
-def samples(view: View) -> Pictures:
+def samples(data: CodedData) -> Pictures:
     """The model's samples or, for a model without, those of a fitted Gaussian."""
-    num = view.setup.options.num_images**2
-    if view.setup.experiment.sample is not None:
+    num = data.options.num_images**2
+    if data.run.experiment.sample is not None:
         return rows_picture(
-            view, "samples", square(draw(view, num)), "samples of the model"
+            data, "samples", square(data.sample(num)), "samples of the model"
         )
     return rows_picture(
-        view,
+        data,
         "samples_gaussian",
-        square(decode_gaussian(view, num)),
+        square(data.decode_gaussian(num)),
         "no sampler: codes drawn from a Gaussian fitted to the training codes",
     )
 
 
-def interpolation(view: View) -> Pictures:
-    """A row a pair: the real image, the way between the codes, the real image."""
-    pairs = view.setup.options.pairs or default_pairs(view.test.labels)
-    t = np.linspace(0.0, 1.0, view.setup.options.num_images)
+def interpolation(data: CodedData) -> Pictures:
+    """A row a pair: the real image, the walk between the codes, the real image."""
+    pairs = data.options.test_pairs or default_pairs(data.test.labels)
+    t = np.linspace(0.0, 1.0, data.options.num_images)
     pictures: Pictures = {}
     for name, walk in {"linear": walks.lerp, "spherical": walks.slerp}.items():
         rows = []
         for a, b in pairs:
-            way = view.coder.decode(walk(view.test.codes[a], view.test.codes[b], t))
-            real = view.test.images
-            rows.append(np.concatenate([real[[a]], way, real[[b]]]))
+            codes = walk(data.test.codes[a], data.test.codes[b], t)
+            real, decoded = data.test.images, data.coder.decode(codes)
+            rows.append(np.concatenate([real[[a]], decoded, real[[b]]]))
         note = (
             f"test rows {', '.join(f'{a} to {b}' for a, b in pairs)}; real at the ends"
         )
-        pictures |= rows_picture(view, f"interpolation_{name}", rows, note)
+        pictures |= rows_picture(data, f"interpolation_{name}", rows, note)
     return pictures
 
 
@@ -81,27 +81,27 @@ def default_pairs(labels: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(rows[::2], rows[1::2], strict=False))
 
 
-def traversal(view: View) -> Pictures:
+def traversal(data: CodedData) -> Pictures:
     """A row a dimension of the code, from mean - 3 to mean + 3 standard deviations."""
-    dims = walks.widest(view.train.codes, MAX_TRAVERSED)
-    steps = view.setup.options.num_images
-    walk = walks.traversal(view.train.codes, dims, steps)
-    images = view.coder.decode(walk.reshape(-1, view.dim))
+    dims = walks.widest(data.train.codes, MAX_TRAVERSED)
+    steps = data.options.num_images
+    walk = walks.traversal(data.train.codes, dims, steps)
+    images = data.coder.decode(walk.reshape(-1, data.dim))
     rows = list(images.reshape(len(dims), steps, *images.shape[1:]))
     note = f"dimensions {', '.join(map(str, dims))}, the widest first; mean +- 3 std"
-    return rows_picture(view, "traversal", rows, note)
+    return rows_picture(data, "traversal", rows, note)
 
 
-def manifold(view: View) -> Pictures:
+def manifold(data: CodedData) -> Pictures:
     """The plane of a code of two numbers, decoded on a grid."""
-    if view.dim != 2:
+    if data.dim != 2:
         return {}
-    if view.setup.experiment.sample is not None:
+    if data.run.experiment.sample is not None:
         codes, note = None, "inverse normal CDF of a uniform grid"
     else:
-        codes, note = view.train.codes, "percentiles of the training codes"
-    images = view.coder.decode(walks.manifold_grid(MANIFOLD_SIDE, codes))
-    return rows_picture(view, "manifold", square(images), note)
+        codes, note = data.train.codes, "percentiles of the training codes"
+    images = data.coder.decode(walks.manifold_grid(MANIFOLD_SIDE, codes))
+    return rows_picture(data, "manifold", square(images), note)
 
 
 PAINTERS = (reconstructions, samples, interpolation, traversal, manifold)
@@ -112,12 +112,14 @@ def square(images: np.ndarray) -> list[np.ndarray]:
     return np.split(images, math.isqrt(len(images)))
 
 
-def rows_picture(view: View, name: str, rows: list[np.ndarray], note: str) -> Pictures:
+def rows_picture(
+    data: CodedData, name: str, rows: list[np.ndarray], note: str
+) -> Pictures:
     """{name: rows of images}, with a note for the protocol; nothing without rows."""
     if not rows:
         return {}
-    view.protocol["pictures"][name] = note
-    spec = view.setup.dataset.spec
+    data.protocol["pictures"][name] = note
+    spec = data.run.spec
     grid = grids.image_grid(np.concatenate(rows), spec.num_levels, columns=len(rows[0]))
     return {name: grid}
 
@@ -125,27 +127,27 @@ def rows_picture(view: View, name: str, rows: list[np.ndarray], note: str) -> Pi
 # Codes by class
 
 
-def scatter_codes(view: View, beside: Panel | None) -> Pictures:
+def scatter_codes(data: CodedData, beside: Panel | None) -> Pictures:
     """Test codes by class, those of another run, and two components of the pixels."""
-    panels = [code_panel(view.setup, view.train, view.test)]
+    panels = [code_panel(data.run, data.train, data.test)]
     if beside is not None:
         panels.append(beside)
-    if view.pca is not None:
-        points = view.pca.encode(view.pixels(view.test.images), 2)
+    if data.pca is not None:
+        points = data.pca.encode(data.pixels(data.test.images), 2)
         panels.append(Panel("pixels", component_names("pixels"), points))
-    view.protocol["pictures"]["codes"] = ", ".join(panel.title for panel in panels)
+    data.protocol["pictures"]["codes"] = ", ".join(panel.title for panel in panels)
     panels = [panel._replace(points=panel.points[:MAX_POINTS]) for panel in panels]
-    labels, num_classes = view.test.labels, view.setup.dataset.spec.num_classes
+    labels, num_classes = data.test.labels, data.run.spec.num_classes
     return {"codes": scatter(panels, labels[:MAX_POINTS], num_classes)}
 
 
-def code_panel(setup: Setup, train: Encoded, test: Encoded) -> Panel:
+def code_panel(run: Run, train: Encoded, test: Encoded) -> Panel:
     """The test codes in the plane: as they are, or two principal components of them.
 
     The components are those of the training codes. A code of one number is drawn with
     the class above it.
     """
-    title = f"{setup.config.experiment} ({setup.workdir.name})"
+    title = f"{run.config.experiment} ({run.workdir.name})"
     codes = test.codes
     if codes.shape[1] == 1:
         points = np.stack([codes[:, 0], test.labels.astype(codes.dtype)], axis=1)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from genjax.data import toy
+from genjax.modes.trajectories.scene import Scene
 from genjax.train.grids import Bounds
-from genjax.trajectories.view import View
 
 Values = Float[np.ndarray, " n"]
 
@@ -36,48 +36,46 @@ class Grid(NamedTuple):
         return (x_max - x_min) * (y_max - y_min) / self.side**2
 
 
-def true_density(view: View, grid: Grid) -> Values | None:
+def true_density(scene: Scene, grid: Grid) -> Values | None:
     """None for data whose density nobody knows."""
-    name = view.setup.config.data.name
+    name = scene.run.settings.data.name
     if name not in toy.NAMES:
         return None
     log_prob = jax.jit(toy.density(name).log_prob)
     return np.exp(np.asarray(log_prob(jnp.asarray(grid.points)), np.float64))
 
 
-def learned_density(view: View, grid: Grid) -> tuple[Values | None, str]:
-    """(exp of log_likelihood on the grid, what it is); (None, why there is none).
+def learned_density(scene: Scene, grid: Grid) -> tuple[Values | None, str]:
+    """(exp of log p on the grid, what it is); (None, why there is none).
 
-    Of a model with classes: the mean over the classes, which are taken as equally
-    likely.
+    Where log p is given the class: the mean over the classes, taken as equally likely.
     """
-    experiment = view.setup.experiment
-    if experiment.log_likelihood is None:
+    likelihood = scene.run.experiment.likelihood
+    if likelihood is None:
         return None, "the experiment has no likelihood: samples"
-    num_classes = view.setup.config.model.get("num_classes", 0)
+    num_classes = scene.run.spec.num_classes if likelihood.given == "label" else 1
     total = np.zeros(len(grid.points))
-    for label in range(max(num_classes, 1)):
-        total += np.exp(_log_likelihoods(view, grid.points, label))
-    kind = (experiment.likelihood_kind or "").replace("_", " ")
-    return total / max(num_classes, 1), f"learned ({kind})"
+    for label in range(num_classes):
+        total += np.exp(_log_probs(scene, grid.points, label))
+    return total / num_classes, f"learned ({likelihood.kind.replace('_', ' ')})"
 
 
-def _log_likelihoods(view: View, points: np.ndarray, label: int) -> Values:
-    """In chunks of eval.batch_size, the last one filled up."""
-    log_likelihood = view.setup.experiment.log_likelihood
-    assert log_likelihood is not None
-    size, num = view.setup.config.eval.batch_size, len(points)
-    run = view.compiled(log_likelihood)
+def _log_probs(scene: Scene, points: np.ndarray, label: int) -> Values:
+    """In chunks of evaluation.batch_size, the last one filled up."""
+    likelihood = scene.run.experiment.likelihood
+    assert likelihood is not None
+    size, num = scene.run.settings.evaluation.batch_size, len(points)
+    log_prob = scene.compiled(likelihood.log_prob)
     parts = []
     for c in range(math.ceil(num / size)):
-        view.check_stop()
+        scene.check_stop()
         rows = np.arange(c * size, (c + 1) * size) % num
         batch = {
             "image": points[rows],
             "label": np.full(size, label, np.int32),
             "index": rows.astype(np.int32),
         }
-        parts.append(run(batch, jax.random.fold_in(view.key, c)))
+        parts.append(log_prob(batch, jax.random.fold_in(scene.key, c)))
     return np.concatenate(parts)[:num].astype(np.float64)
 
 

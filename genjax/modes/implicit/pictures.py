@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from genjax.implicit.frames import Frame
+from genjax.modes.implicit.frames import Frame
 from genjax.train.figures import new_figure, picture_of
 from genjax.train.grids import Picture
 
 LINES = 24  # from z to x, each with the same share of the mass
-SHOWN = 0.02  # of the densities' highest: less is left out at both ends
+FAINT = 0.02  # of the highest density: less is left out at both ends
 HEADROOM = 1.6  # over the highest data density, for a q that is narrower
 
 
@@ -23,16 +23,16 @@ class Curve(NamedTuple):
 
 
 def window(frames: Sequence[Frame]) -> tuple[float, float]:
-    """The part of the line where some density ever is."""
+    """The part of the line where some frame has a density."""
     line = frames[0].line
-    high = SHOWN * line.p.max()
-    seen = np.any([line.p > high, *(frame.q > high for frame in frames)], axis=0)
-    places = line.middles[seen]
+    high = FAINT * line.p.max()
+    dense = np.any([line.p > high, *(frame.q > high for frame in frames)], axis=0)
+    places = line.middles[dense]
     margin = 0.05 * (places[-1] - places[0])
     return float(places[0] - margin), float(places[-1] + margin)
 
 
-def draw(frame: Frame, shown: tuple[float, float]) -> Picture:
+def draw(frame: Frame, limits: tuple[float, float]) -> Picture:
     """Densities and D over x, and below them where each z goes.
 
     Goodfellow et al. 2014 (arXiv:1406.2661), figure 1.
@@ -42,7 +42,7 @@ def draw(frame: Frame, shown: tuple[float, float]) -> Picture:
     line, top = frame.line, HEADROOM * frame.line.p.max()
     above.plot(line.middles, line.p, color="black", label="data p")
     above.plot(line.middles, frame.q, color="C2", label="generator q")
-    above.set(xlim=shown, ylim=(0, top), ylabel="density", title=f"step {frame.step}")
+    above.set(xlim=limits, ylim=(0, top), ylabel="density", title=f"step {frame.step}")
     above.tick_params(axis="x", labelbottom=True)
     chance = above.twinx()
     chance.plot(line.middles, frame.d, color="C0", label="D")
@@ -53,17 +53,17 @@ def draw(frame: Frame, shown: tuple[float, float]) -> Picture:
     handles = [*above.get_lines(), *chance.get_lines()]
     names = [str(handle.get_label()) for handle in handles]
     figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
-    mapping(below, frame, shown)
+    mapping(below, frame, limits)
     return picture_of(figure)
 
 
-def mapping(axes: Any, frame: Frame, shown: tuple[float, float]) -> None:
+def mapping(axes: Any, frame: Frame, limits: tuple[float, float]) -> None:
     """Lines up from z, in units of the window, to x = g(z)."""
     z = ndtri((np.arange(LINES) + 0.5) / LINES)
     x = np.interp(z, frame.line.z, frame.x)
-    start = shown[0] + (shown[1] - shown[0]) * (0.5 + z / 8.0)  # z in [-4, 4]
+    start = limits[0] + (limits[1] - limits[0]) * (0.5 + z / 8.0)  # z in [-4, 4]
     axes.plot([start, x], [np.zeros(LINES), np.ones(LINES)], color="0.4", lw=0.6)
-    axes.set(ylim=(0, 1), yticks=(0, 1), yticklabels=("z", "x"), xlim=shown)
+    axes.set(ylim=(0, 1), yticks=(0, 1), yticklabels=("z", "x"), xlim=limits)
     axes.tick_params(axis="x", labelbottom=False, bottom=False)
 
 

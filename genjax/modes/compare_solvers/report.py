@@ -37,8 +37,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     """A row of the table in words."""
     steps = row["num_steps"]
     if steps is None:
-        exact = row["tolerance"]
-        steps = "by error" if exact is None else f"error {exact:g}"
+        steps = f"error {row['tolerance']:g}"
     return [
         row["solver"],
         str(steps),
@@ -55,19 +54,19 @@ def plot(rows: Rows, protocol: dict[str, Any]) -> Picture:
 
     figure = new_figure(12.0, 5.0)
     chunk = protocol["sample_chunk"]
-    what = {
+    costs = {
         "evaluations": "evaluations of the model",
         "seconds_per_chunk": f"seconds for {chunk} samples",
     }
     names = list(dict.fromkeys(row["solver"] for row in rows))
-    for place, (field, label) in enumerate(what.items(), start=1):
+    for place, (field, label) in enumerate(costs.items(), start=1):
         axes = figure.add_subplot(1, 2, place)
         for i, name in enumerate(names):
-            own = sorted(
+            points = sorted(
                 (row[field], row["distance"]) for row in rows if row["solver"] == name
             )
             axes.plot(
-                *zip(*own, strict=True),
+                *zip(*points, strict=True),
                 marker=MARKERS[i % len(MARKERS)],
                 color=f"C{i % 10}",
                 linestyle="--" if i >= 10 else "-",

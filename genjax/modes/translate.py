@@ -17,8 +17,6 @@ The classifier reads domain B of a known map that can be undone after it is undo
 
 import dataclasses
 import io
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,77 +27,83 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from genjax.commandline import Options
 from genjax.data.domains import MAPS, bring, relevel
 from genjax.data.folder import ENDINGS, MODES, open_picture, pictures_below
 from genjax.evaluation import extractors
-from genjax.evaluation.runner import choose_weights
-from genjax.experiment import MakeExperiment
-from genjax.run_setup import Setup, load_trained, test_batches
+from genjax.modes.mode import (
+    Mode,
+    Trained,
+    check_stop,
+    data_and_weights,
+    report,
+    say,
+)
+from genjax.run import Run
 from genjax.train import distributed, metrics
 from genjax.train.sharding import replicated
-from genjax.train.stop import StopRequest
-from genjax.typing import DataSpec, Direction, Stopped, UserError
+from genjax.typing import DataSpec, Direction, UserError
 
 Images = UInt8[np.ndarray, "n h w c"]
 DIRECTIONS: tuple[Direction, ...] = ("a_to_b", "b_to_a")
 
 
-def translate(
-    options: Options, make_experiment: MakeExperiment, stop: StopRequest
-) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Trained):
+    """The flags of --mode=translate."""
+
+    input: str | None = None  # a picture, or a folder of pictures to any depth
+    direction: Direction | None = None  # of --input: from which domain to which
+    out: str | None = None  # of --input: a folder; default <workdir>/translated
+    extractor: str | None = None  # instead: reads translations of the test images
+
+    def __post_init__(self) -> None:
+        if self.input is None and self.extractor is None:
+            raise UserError(
+                "--mode=translate needs pictures, --input=FOLDER_OR_FILE with "
+                "--direction=a_to_b or b_to_a, or --extractor=mnist_lenet512_v1, which "
+                "reads the translations of the test images"
+            )
+        if self.input is not None and self.direction is None:
+            raise UserError("--input needs --direction=a_to_b or --direction=b_to_a")
+        if self.input is not None and self.extractor is not None:
+            raise UserError(
+                "--extractor reads test images, whose labels are known: leave --input "
+                "out"
+            )
+
+
+def check(run: Run, options: Options) -> None:
+    """Raises UserError for a classifier where there are no labels to read."""
+    if options.extractor is not None and run.spec.num_classes == 0:
+        raise UserError(
+            f"the two domains of {run.spec.name} do not have the same classes, so "
+            "there are no labels to preserve"
+        )
+
+
+def translate(run: Run, options: Options) -> None:
     """Does what this module's head says.
 
-    Raises UserError for a model that does not translate, flags that are missing, and
-    pictures that cannot be read.
+    Raises UserError for pictures that cannot be read.
     """
-    check_flags(options)
-    setup, state, step = load_trained(options, make_experiment, stop)
-    if setup.experiment.translate is None:
-        raise UserError(
-            f"experiments/{setup.config.experiment}.py does not translate: "
-            "--mode=translate is for models of two domains, like cyclegan"
-        )
-    state, weights = choose_weights(setup.experiment, state, options.weights)
     if options.input is not None:
-        translate_files(setup, state)
+        translate_files(run, options)
         return
-    values, note = score(setup, state)
-    if distributed.is_first():
-        result = {"step": step, "protocol": note | {"weights": weights}}
-        text = json.dumps(result | {"metrics": values}, indent=2)
-        suffix = "_raw" if options.weights == "raw" else ""
-        path = setup.workdir / "evaluation" / f"translate_{step}{suffix}.json"
-        metrics.write_atomically(path, (text + "\n").encode())
-        print(text)
-        print(path, file=sys.stderr)
-
-
-def check_flags(options: Options) -> None:
-    """Raises UserError unless the flags say what to translate."""
-    if options.input is None and options.extractor is None:
-        raise UserError(
-            "--mode=translate needs pictures, --input=FOLDER_OR_FILE with "
-            "--direction=a_to_b or b_to_a, or --extractor=mnist_lenet512_v1, which "
-            "reads the translations of the test images"
-        )
-    if options.input is not None and options.direction is None:
-        raise UserError("--input needs --direction=a_to_b or --direction=b_to_a")
-    if options.input is not None and options.extractor is not None:
-        raise UserError(
-            "--extractor reads test images, whose labels are known: leave --input out"
-        )
+    state, weights = run.state(options.weights)
+    values, protocol = score(run, options, state)
+    protocol = data_and_weights(run, options, weights) | protocol
+    report(run, f"translate_{{step}}{options.suffix}", protocol, values)
 
 
 def compile_translation(
-    setup: Setup, state: Any, direction: Direction
+    run: Run, state: Any, direction: Direction
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Images to translations, whole on every process."""
-    experiment_translate = setup.experiment.translate
-    assert experiment_translate is not None
+    translation = run.experiment.translate
+    assert translation is not None
     compiled = jax.jit(
-        lambda state, images: experiment_translate(state, images, direction),
-        out_shardings=replicated(setup.compiled.mesh),
+        lambda state, images: translation(state, images, direction),
+        out_shardings=replicated(run.compiled.mesh),
     )
     return lambda images: np.asarray(compiled(state, images))
 
@@ -107,22 +111,21 @@ def compile_translation(
 # --- the user's pictures --------------------------------------------------------------
 
 
-def translate_files(setup: Setup, state: Any) -> None:
+def translate_files(run: Run, options: Options) -> None:
     """Each picture of --input to a PNG of the same name below --out."""
-    options, spec = setup.options, setup.dataset.spec
     assert options.input is not None and options.direction is not None
-    out = options.out or setup.workdir / "translated"
-    files = find_pictures(options.input, out)
-    run = compile_translation(setup, state, options.direction)
-    first = distributed.is_first()
+    out = Path(options.out).expanduser() if options.out else run.workdir / "translated"
+    files = find_pictures(Path(options.input).expanduser(), out)
+    state, _ = run.state(options.weights)
+    translated = compile_translation(run, state, options.direction)
+    first, levels = distributed.is_first(), run.spec.num_levels
     for source, target in tqdm(files.items(), unit="picture", disable=not first):
-        if setup.stop():
-            raise Stopped(f"before {source} was translated")
-        translated = run(read_picture(source, spec))
+        check_stop(run, f"before {source} was translated")
+        images = translated(read_picture(source, run.spec))
         if first:
-            save_png(target, relevel(translated, spec.num_levels, 256)[0])
+            save_png(target, relevel(images, levels, 256)[0])
     if first:
-        print(f"{len(files)} pictures in {out}", file=sys.stderr)
+        say(f"{len(files)} pictures in {out}")
 
 
 def find_pictures(source: Path, out: Path) -> dict[Path, Path]:
@@ -172,12 +175,14 @@ def save_png(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
 # --- the test images ------------------------------------------------------------------
 
 
-def score(setup: Setup, state: Any) -> tuple[dict[str, float], dict[str, Any]]:
+def score(
+    run: Run, options: Options, state: Any
+) -> tuple[dict[str, float], dict[str, Any]]:
     """(metrics, protocol) of the whole test split, as this module's head says."""
-    spec, options = setup.dataset.spec, setup.options
+    spec = run.spec
     assert options.extractor is not None
     judge = load_judge(options.extractor, spec)
-    known = MAPS.get(setup.config.data.known_map)
+    known = MAPS.get(run.settings.data.known_map or "")
     undo = None if known is None else known.undo
 
     def read(images: np.ndarray, domain: int) -> np.ndarray:
@@ -187,19 +192,19 @@ def score(setup: Setup, state: Any) -> tuple[dict[str, float], dict[str, Any]]:
         _, logits = judge.apply(images)
         return np.asarray(logits).argmax(axis=-1)
 
-    whole = jax.jit(lambda tree: tree, out_shardings=replicated(setup.compiled.mesh))
-    run = {d: compile_translation(setup, state, d) for d in DIRECTIONS}
+    whole = jax.jit(lambda tree: tree, out_shardings=replicated(run.compiled.mesh))
+    translated = {d: compile_translation(run, state, d) for d in DIRECTIONS}
     right: dict[str, list[np.ndarray]] = {}
-    for batch, mask in test_batches(setup):
-        if setup.stop():
-            raise Stopped("while translating the test set")
+    for batch, mask in run.test_batches():
+        check_stop(run, "while translating the test set")
         images, labels, kept = map(
             np.asarray, whole((batch["image"], batch["label"], mask))
         )
         for source, direction in enumerate(DIRECTIONS):
             target, x, y = 1 - source, images[:, source], labels[:, source]
+            again = read(translated[direction](x), target)
             named = {
-                f"label_preservation_{direction}": read(run[direction](x), target) == y,
+                f"label_preservation_{direction}": again == y,
                 f"label_preservation_untouched_{direction}": read(x, target) == y,
                 f"judge_accuracy_{'ab'[source]}": read(x, source) == y,
             }
@@ -207,7 +212,6 @@ def score(setup: Setup, state: Any) -> tuple[dict[str, float], dict[str, Any]]:
                 right.setdefault(name, []).append(value[kept])
     values = {name: float(np.concatenate(v).mean()) for name, v in right.items()}
     return values, {
-        "data": spec.name,
         "n_test": sum(map(len, right["judge_accuracy_a"])),
         "extractor": f"{judge.name} ({judge.note})",
         "domain_b_read": "as it is" if undo is None else "after the map is undone",
@@ -215,10 +219,18 @@ def score(setup: Setup, state: Any) -> tuple[dict[str, float], dict[str, Any]]:
 
 
 def load_judge(name: str, spec: DataSpec) -> extractors.Extractor:
-    """The classifier. Raises UserError where it cannot read these labels."""
-    if spec.num_classes == 0:
-        raise UserError(
-            f"the two domains of {spec.name} do not have the same classes, so there "
-            "are no labels to preserve"
-        )
+    """The classifier of one domain's images."""
     return extractors.load(name, dataclasses.replace(spec, shape=spec.shape[1:]))
+
+
+MODE = Mode(
+    name="translate",
+    summary="pictures, or the test images, from one domain to the other",
+    example="python launch.py --config=configs/cyclegan_digits.py --mode=translate "
+    "--input=pictures --direction=a_to_b",
+    options=Options,
+    needs=("translate",),
+    models="models of two domains, like cyclegan",
+    check=check,
+    run=translate,
+)

@@ -64,7 +64,7 @@ class Frame:
         return pushforward.optimal_discriminator(self.line.p, self.q)
 
     def numbers(self) -> dict[str, float]:
-        """What `genjax.implicit.mode` writes of a frame.
+        """What `genjax.modes.implicit.mode` writes of a frame.
 
         jsd in nats, discriminator_gap, wasserstein1 in the unit of x, and outside, the
         mass of q beyond the edges.

@@ -224,6 +224,8 @@ def _experiment(path: Path) -> ModuleType:
     for part in ("Config", "make_experiment"):
         if not hasattr(module, part):
             raise UserError(f"{path} is no experiment: it has no {part}")
+    if not dataclasses.is_dataclass(module.Config):
+        raise UserError(f"{path} is no experiment: its Config is not a dataclass")
     return module
 
 

@@ -9,6 +9,7 @@ What a notebook gets is what every mode of the command line gets.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from genjax import commandline
+from genjax import configs
 from genjax.data import datasets, pipeline, toy
 from genjax.experiment import Experiment
 from genjax.train.compile import CompiledExperiment, compile_experiment
 from genjax.train.sharding import BATCH_AXES, batch_sharding
+from genjax.typing import UserError
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = {"digits", *toy.NAMES}
@@ -28,18 +29,41 @@ def is_bundled(data: Any) -> bool:
 
 
 def all_experiments() -> list[str]:
-    return sorted(
-        p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem[0] != "_"
-    )
+    return sorted(p.stem for p in (ROOT / "experiments").glob("[!_]*.py"))
 
 
-def bundled_configs() -> list[str]:
-    """The configs whose data needs no download."""
-    return [
-        path.stem
-        for path in sorted((ROOT / "configs").glob("*.py"))
-        if is_bundled(commandline.load_config(f"{path}:tiny").data)
-    ]
+def all_configs() -> list[str]:
+    return sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
+
+
+def load(name: str, variant: str = "") -> Any:
+    location = f"{ROOT / 'configs' / name}.py"
+    return configs.load(f"{location}:{variant}" if variant else location)
+
+
+@functools.cache
+def bundled_configs() -> dict[str, str]:
+    """{config on bundled data: its experiment}.
+
+    One that cannot be opened, say a fork's, is among them: its own laws fail then, and
+    those of the others are tried.
+    """
+    found = {}
+    for name in all_configs():
+        try:
+            config = load(name, "tiny")
+        except UserError:
+            found[name] = name
+        else:
+            if is_bundled(config.data):
+                found[name] = config.experiment
+    return found
+
+
+def one_each() -> list[str]:
+    """A config of each experiment, on images where there is one."""
+    by_preference = sorted(bundled_configs(), key=lambda name: "digits" in name)
+    return sorted({bundled_configs()[name]: name for name in by_preference}.values())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,9 +100,10 @@ def submesh(num_devices: int, fsdp: int = 1) -> Mesh:
 
 @functools.cache
 def case(name: str) -> Case:
-    import launch
-
-    config = commandline.load_config(f"{ROOT / 'configs' / name}.py:tiny")
-    dataset = datasets.load(**config.data)
-    make_experiment = launch.find_experiment(config.experiment)
-    return Case(name, config, dataset, make_experiment(config, dataset.spec))
+    config = load(name, "tiny")
+    settings, _ = configs.check(config.to_dict(), ROOT / "configs" / f"{name}.py")
+    dataset = datasets.load(**settings.data.options())
+    experiment = configs.make_experiment(
+        config, dataset.spec, ROOT / "configs" / f"{name}.py"
+    )
+    return Case(name, config, dataset, experiment)

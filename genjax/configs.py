@@ -127,22 +127,6 @@ TINY = {
 }
 """What the variant "tiny" of every config has in common."""
 
-FREE_FIELDS = (
-    "sampler.*",
-    "likelihood.*",
-    "evaluation.*",
-    "mesh.*",
-    "data.dir",
-    "training.log_every",
-    "training.save_every",
-    "training.sample_every",
-    "training.eval_every",
-    "training.steps_per_call",
-    "training.keep_*",
-)
-"""Fields that a resumed run may change: they do not alter what is learnt."""
-
-
 # --- files ----------------------------------------------------------------------------
 
 

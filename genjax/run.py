@@ -67,7 +67,7 @@ def load(
     """A trained run, with the config that it was trained with.
 
     overrides: fields of the config to change, nested or as "sampler.num_steps"; only
-        those that do not alter what was learnt (`genjax.configs.FREE_FIELDS`).
+        those that do not alter what was learnt (`genjax.train.workdir.FREE_FIELDS`).
     step: of the checkpoint; None: the newest.
     Raises UserError if there is no such run.
     """

@@ -25,11 +25,25 @@ from pathlib import Path
 from typing import Any
 
 import genjax
-from genjax.configs import FREE_FIELDS
 from genjax.disk import replacing
 from genjax.typing import DataSpec, UserError
 
 _log = logging.getLogger(__name__)
+
+FREE_FIELDS = (
+    "sampler.*",
+    "likelihood.*",
+    "evaluation.*",
+    "mesh.*",
+    "data.dir",
+    "training.log_every",
+    "training.save_every",
+    "training.sample_every",
+    "training.eval_every",
+    "training.steps_per_call",
+    "training.keep_*",
+)
+"""Fields that a resumed run may change: they do not alter what is learnt."""
 
 _MAX_SHOWN = 8
 _ABSENT = "absent"

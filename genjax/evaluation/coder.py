@@ -18,8 +18,8 @@ from genjax.typing import Array, Batch, Key, Stopped, UserError
 class Encoded:
     """Images and what the model made of them, row by row, on the host."""
 
-    images: Shaped[np.ndarray, "n *shape"]  # or points
-    labels: Int[np.ndarray, "n *domains"]
+    images: Shaped[np.ndarray, " n *shape"]  # or points
+    labels: Int[np.ndarray, " n *domains"]
     codes: Float[np.ndarray, "n d"]
 
 
@@ -92,7 +92,9 @@ class Coder:
             )
         return encoded
 
-    def decode(self, codes: Float[np.ndarray, "n d"]) -> Shaped[np.ndarray, "n *shape"]:
+    def decode(
+        self, codes: Float[np.ndarray, "n d"]
+    ) -> Shaped[np.ndarray, " n *shape"]:
         """The images, or points, of the codes. Raises Stopped."""
         images = []
         for c in range(math.ceil(len(codes) / self._chunk)):

@@ -8,11 +8,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from genjax.experiment import Experiment
 from genjax.fields import Seed, Steps
-from genjax.run import Run
+from genjax.run import Run, has
 from genjax.train import distributed, metrics
-from genjax.typing import Stopped, UserError
+from genjax.typing import Stopped
+
+__all__ = [
+    "Mode",
+    "Run",
+    "Trained",
+    "check_labels",
+    "check_stop",
+    "has",
+    "report",
+    "say",
+]
 
 OptionsT = TypeVar("OptionsT")
 
@@ -41,9 +51,9 @@ class Mode(Generic[OptionsT]):
     needs: parts of the `Experiment` that it asks for, like "likelihood" or
         "code.encode"; a model without one is refused before data are loaded.
     models: which models have them, in words, for that refusal.
-    check: (run, options) -> None raises UserError for what else can be
-        known by then, like labels.
+    check: raises UserError for what else can be known by then, like labels.
     run: does it, in all processes together.
+    trained: whether it looks at a checkpoint, so that --workdir alone names the config.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Mode(Generic[OptionsT]):
     models: str = ""
     check: Callable[[Run, OptionsT], None] = lambda run, options: None
     run: Callable[[Run, OptionsT], None]
+    trained: bool = True
 
     def start(self, run: Run, options: OptionsT) -> None:
         """Checks that the model can do it, and does it."""
@@ -64,20 +75,7 @@ class Mode(Generic[OptionsT]):
     def check_model(self, run: Run) -> None:
         """Raises UserError for a model that lacks a part of `needs`."""
         for part in self.needs:
-            if not has(run.experiment, part):
-                meant = f"; it is for {self.models}" if self.models else ""
-                raise UserError(
-                    f"--mode={self.name} needs a model with {part}, and experiments/"
-                    f"{run.config.experiment}.py has none with this config{meant}"
-                )
-
-
-def has(experiment: Experiment, part: str) -> bool:
-    """Whether the experiment has a part, like "code" or "code.encode"."""
-    found: Any = experiment
-    for name in part.split("."):
-        found = getattr(found, name, None)
-    return found is not None
+            run.require(part, f"--mode={self.name}", self.models)
 
 
 def check_stop(run: Run, during: str) -> None:
@@ -87,14 +85,8 @@ def check_stop(run: Run, during: str) -> None:
 
 
 def check_labels(run: Run, labels: tuple[int, ...] | None) -> None:
-    """Raises UserError for a class that the data set does not have."""
-    wrong = [label for label in labels or () if not 0 <= label < run.spec.num_classes]
-    if wrong:
-        known = f"the classes 0 ... {run.spec.num_classes - 1}"
-        raise UserError(
-            f"--labels: {run.spec.name} has "
-            f"{known if run.spec.num_classes else 'no classes'}, not {wrong[0]}"
-        )
+    """Raises UserError for classes that the data or the model do not have."""
+    run.check_labels(labels, "--labels")
 
 
 def data_and_weights(run: Run, options: Trained, weights: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_a_stop_leaves_nothing_half_done(tmp_path):
 
 def test_what_cannot_be_classified_is_said(tmp_path):
     mute = Experiment(init=gaussians().init, train_step=gaussians().train_step)
-    with pytest.raises(UserError, match="needs a model with likelihood, and experim"):
+    with pytest.raises(UserError, match="needs a model with a log-likelihood, and ex"):
         start(tmp_path, mute)
     with pytest.raises(UserError, match="not given a label, so it is the same for all"):
         start(tmp_path, gaussians(given="nothing"))

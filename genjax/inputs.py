@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from genjax import labels
 from genjax.fields import Positive, Share
@@ -25,6 +26,15 @@ class Inputs:
             raise UserError(f"{spec.name} has points: set config.inputs.flip=False")
         return Scale(spec.num_levels, self.point_scale, low)
 
+    def always_labelled(self) -> "Inputs":
+        """Itself, for a model without a null label. Raises UserError if labels drop."""
+        if self.label_dropout:
+            raise UserError(
+                f"config.inputs.label_dropout={self.label_dropout} hides labels, and "
+                "this model has no label for none: set it to 0.0"
+            )
+        return self
+
     def __call__(
         self, key: Key, batch: Batch, scale: Scale, num_classes: int
     ) -> tuple[Array, Array | None]:
@@ -32,7 +42,12 @@ class Inputs:
         flip_key, label_key = jax.random.split(key)
         x0 = scale.to_model(batch["image"])
         if self.flip:
-            mirrored = jax.random.bernoulli(flip_key, 0.5, (len(x0), 1, 1, 1))
-            x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
+            x0 = mirrored(flip_key, x0)
         label, p = labels.of_batch(batch, num_classes), self.label_dropout
         return x0, labels.hide(label_key, label, probability=p, null=num_classes)
+
+
+def mirrored(key: Key, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Each image, left and right exchanged with probability 1/2."""
+    coin = jax.random.bernoulli(key, shape=(len(x), 1, 1, 1))
+    return jnp.where(coin, x[:, :, ::-1], x)

@@ -2,22 +2,20 @@
 
 A generator g makes samples g(z) of noise z ~ N(0, I); a discriminator, or critic, gives
 each example a logit t(x), high for data. In turn each lowers its own loss
-(`genjax.objectives.adversarial`):
+(`genjax.objectives.adversarial`), each time on new data and noise:
 
   (1) the discriminator, `method.critic_steps` times a step, on the mean of
       loss.discriminator(t(x), t(g(z))) + penalty.weight * penalty
   (2) the generator, once, on the mean of loss.generator(t(x), t(g(z)))
 
-each time on new data and noise. What may vary: the networks, the loss, the penalty on
-the discriminator's gradient, clipped weights (Arjovsky et al. 2017, arXiv:1701.07875),
-how many examples the discriminator sees side by side (PacGAN, arXiv:1712.04086), and
-what is done to all that it sees (`config.augment`). Samples come from the moving
-average of the generator. `training.batch_size` counts all examples of a step: each turn
-of the discriminator has its share of them, and packs share that again.
+What may vary: the networks, the loss, the penalty on the discriminator's gradient,
+clipped weights (Arjovsky et al. 2017, arXiv:1701.07875), how many examples it sees side
+by side (PacGAN, arXiv:1712.04086), and what is done to them before (`config.augment`).
+Samples come from the generator's moving average. `training.batch_size` counts all
+examples of a step: each turn of the discriminator has its share, in whole packs.
 
 With labels (`model.num_classes`) both networks are given the class. A sample then has
-the label of the datum beside it, so that a pair of the two, or a point between them, is
-of one class.
+the label of the datum beside it: a point between the two is of one class.
 """
 
 import dataclasses
@@ -45,11 +43,11 @@ Packs = tuple[Array, Array, Array | None]  # (data, samples, label), one row for
 
 
 class State(NamedTuple):
-    """Everything that a restart needs: generator, discriminator, augment.kind="ada"."""
+    """Everything that a restart needs, of the generator and of the discriminator."""
 
     g: TrainState
     d: TrainState
-    augment_p: Array
+    augment_p: Array  # of augment.kind="ada": the probability of a change
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +56,7 @@ class Method:
 
     loss: LossName = "non_saturating"  # of both players
     penalty: Penalty = Penalty()  # on the discriminator's gradient in its input
-    critic_steps: Count = (
-        1  # of the discriminator a step, each on its part of the batch
-    )
+    critic_steps: Count = 1  # turns of the discriminator a step, each on its own data
     packing: Count = 1  # examples that the discriminator sees side by side
     clip_weights: Positive | None = None  # of the discriminator, 0.01 in the first WGAN
     d_learning_rate: Positive | None = None  # of the discriminator; None: the same
@@ -143,7 +139,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         both, d = {"test_logit": x, "sample_logit": fake}, state.d.averaged
         return {name: pair.discriminator(*d, x, label) for name, x in both.items()}
 
-    alone, free = not pair.sees_several, pair.num_classes == 0  # of others, of classes
+    alone, free = not pair.sees_several, not pair.num_classes  # of others, of labels
     return Experiment(
         init=init,
         train_step=train_step,
@@ -165,11 +161,10 @@ def play(
 
     Raises UserError if the data do not divide into whole packs for the turns.
     """
-    turns, packing = game.method.critic_steps, game.method.packing
-    by = "method.critic_steps * method.packing"
-    parts = in_turn(data, turns, by=by, unit=packing)
-    turn = functools.partial(d_step, game)
-    state, of_turns = jax.lax.scan(turn, state, (parts, jax.random.split(d_key, turns)))
+    turns, by = game.method.critic_steps, "method.critic_steps * method.packing"
+    parts = in_turn(data, turns, by=by, unit=game.method.packing)
+    d_keys, turn = jax.random.split(d_key, turns), functools.partial(d_step, game)
+    state, of_turns = jax.lax.scan(turn, state, (parts, d_keys))
     last = jax.tree.map(lambda rows: rows[-1], parts)
     g, descent, _ = game.g_learner.descend(g_loss, state.g, game, state, last, g_key)
     metrics = jax.tree.map(jnp.mean, of_turns)  # a bad turn spoils the mean
@@ -208,8 +203,8 @@ def d_loss(
         return d.train(d_params, stats, x, label)[0]
 
     slope = penalty(critic, real, fake, key, turn=state.d.step)
-    metrics = {"d_loss": value, "penalty": slope}
-    metrics |= {"logit_real": t_real.mean(), "logit_fake": t_fake.mean()}
+    metrics = {"logit_real": t_real.mean(), "logit_fake": t_fake.mean()}
+    metrics |= {"d_loss": value, "penalty": slope}
     total = value + penalty.weight_at(state.g.step) * slope
     return total, (new_stats, (t_real, loss.undecided(t_real, t_fake), metrics))
 

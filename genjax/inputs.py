@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from genjax import labels
 from genjax.fields import Positive, Share
@@ -42,12 +41,7 @@ class Inputs:
         flip_key, label_key = jax.random.split(key)
         x0 = scale.to_model(batch["image"])
         if self.flip:
-            x0 = mirrored(flip_key, x0)
+            mirrored = jax.random.bernoulli(flip_key, 0.5, (len(x0), 1, 1, 1))
+            x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
         label, p = labels.of_batch(batch, num_classes), self.label_dropout
         return x0, labels.hide(label_key, label, probability=p, null=num_classes)
-
-
-def mirrored(key: Key, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Each image, left and right exchanged with probability 1/2."""
-    coin = jax.random.bernoulli(key, shape=(len(x), 1, 1, 1))
-    return jnp.where(coin, x[:, :, ::-1], x)

@@ -1,5 +1,7 @@
 """Multilayer perceptrons: plain, and a residual one that is told the time."""
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -75,6 +77,8 @@ ACTIVATIONS = {
     "silu": nn.silu,
 }
 """Names that a config may use."""
+
+Activation = Literal["linear", "tanh", "sigmoid", "relu", "leaky_relu", "gelu", "silu"]
 
 
 class MLP(nn.Module):

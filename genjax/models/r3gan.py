@@ -125,8 +125,10 @@ class R3GANGenerator(nn.Module):
 class R3GANDiscriminator(nn.Module):
     """Images, or packs of them along the channels, to logits: the generator's mirror.
 
-    Fields as the generator's. With classes, the logit is the inner product of the
-    class_dim last features with the class's embedding; None: widths[-1] of them.
+    Fields as the generator's, but
+
+    class_dim: features whose inner product with the class's embedding is the logit;
+        None: widths[-1].
     """
 
     num_classes: int = 0

@@ -5,7 +5,7 @@ A model with two networks has two learners; its step shows both updates.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,8 +77,14 @@ class Learner:
     ) -> tuple[TrainState, Descent, Any]:
         """(state, descent, aux) after a step down loss_fn(params, *inputs).
 
-        loss_fn gives (loss, (stats, aux)).
+        loss_fn gives (loss, (stats, aux)). Raises UserError for gradients in parts,
+        which only `train_step` takes.
         """
+        if self.accumulation != 1:
+            raise UserError(
+                f"config.optim.accumulation={self.accumulation} is for models with one "
+                "loss: set it to 1, and training.batch_size lower"
+            )
         (loss, (stats, aux)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, *inputs
         )
@@ -106,7 +112,9 @@ class Optim:
 
     learning_rate: Positive = 2e-4  # the largest
     warmup_steps: Steps = 0  # it rises to that from 0 over so many steps
-    decay_steps: Count | None = None  # and falls to 0 by half a cosine until this step
+    constant_steps: Steps = 0  # stays there for so many steps
+    decay_steps: Count | None = None  # and falls to 0 until this step; None: never
+    decay: Literal["cosine", "linear"] = "cosine"  # by half a cosine, or along a line
     clip: Positive | None = None  # largest global norm of a gradient
     weight_decay: NonNegative = 0.0  # above 0: AdamW
     b1: Share = 0.9  # decay of Adam's mean of gradients
@@ -129,10 +137,18 @@ class Optim:
             own[name] = options.pop(name)
         return Learner(optimizer=make_optimizer(**options), **own)
 
-    def stretched(self, factor: int, **changes: Any) -> "Optim":
-        """With schedules `factor` times as long, and some fields changed."""
-        decay = self.decay_steps and self.decay_steps * factor
-        warmup = self.warmup_steps * factor
-        return dataclasses.replace(
-            self, warmup_steps=warmup, decay_steps=decay, **changes
+    def opponent(self, turns: int = 1, learning_rate: float | None = None) -> Learner:
+        """That of a player with `turns` times as many updates, and no average.
+
+        Its schedules end when the other's do. learning_rate: None: the same.
+        """
+        slower = dataclasses.replace(
+            self,
+            learning_rate=learning_rate or self.learning_rate,
+            warmup_steps=self.warmup_steps * turns,
+            constant_steps=self.constant_steps * turns,
+            decay_steps=self.decay_steps and self.decay_steps * turns,
+            ema_decay=None,
+            snapshot_step=0,
         )
+        return slower.learner()

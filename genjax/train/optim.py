@@ -1,12 +1,13 @@
 """Optimizers from plain numbers, averages of weights, gradients in microbatches."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from genjax.train.microbatch import in_turn
 from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
 
 Variables = Any  # a pytree of arrays (B, ...)
@@ -17,7 +18,9 @@ def make_optimizer(
     *,
     learning_rate: float,
     warmup_steps: int = 0,
+    constant_steps: int = 0,
     decay_steps: int | None = None,
+    decay: Literal["cosine", "linear"] = "cosine",
     clip: float | None = None,
     weight_decay: float = 0.0,
     b1: float = 0.9,
@@ -27,20 +30,34 @@ def make_optimizer(
     """Adam, or AdamW where weight_decay > 0, on a schedule, after clipping.
 
     warmup_steps: the learning rate rises linearly from 0 over so many steps.
-    decay_steps: None: then constant. Else it falls to 0 by half a cosine, reached at
-        this step, counted from the start of training.
+    decay_steps: None: then constant. Else it falls to 0, reached at this step, counted
+        from the start of training; at first it stays for constant_steps.
+    decay: by half a cosine, or along a line.
     clip: the largest global norm of a gradient; None: no limit.
-    Raises UserError if decay_steps does not lie after the warm-up.
+    Raises UserError if decay_steps does not lie after these, or is not given for them.
     """
-    if decay_steps is not None and decay_steps <= warmup_steps:
+    start = warmup_steps + constant_steps  # of the decay
+    if decay_steps is not None and decay_steps <= start:
+        kept = f" + constant_steps={constant_steps}" if constant_steps else ""
         raise UserError(
-            f"optim.decay_steps must be more than warmup_steps={warmup_steps}, not "
-            f"{decay_steps}: give the number of training steps, or None for no decay"
+            f"optim.decay_steps must be more than warmup_steps={warmup_steps}{kept}, "
+            f"not {decay_steps}: give the number of training steps, or None for no "
+            "decay"
+        )
+    if decay_steps is None and constant_steps:
+        raise UserError(
+            f"optim.constant_steps={constant_steps} are those before the decay: give "
+            "optim.decay_steps too, the number of training steps"
         )
     if decay_steps is None:
         after = optax.constant_schedule(learning_rate)
+    elif decay == "linear":
+        after = optax.linear_schedule(learning_rate, 0.0, decay_steps - start)
     else:
-        after = optax.cosine_decay_schedule(learning_rate, decay_steps - warmup_steps)
+        after = optax.cosine_decay_schedule(learning_rate, decay_steps - start)
+    if constant_steps:
+        still = optax.constant_schedule(learning_rate)
+        after = optax.join_schedules([still, after], [constant_steps])
     if warmup_steps:
         rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
         after = optax.join_schedules([rise, after], [warmup_steps])
@@ -111,16 +128,7 @@ def mean_gradients(
     if accumulation == 1:
         return grad_fn(params, batch, key)
 
-    size = jax.tree.leaves(batch)[0].shape[0]
-    if accumulation < 1 or size % accumulation:
-        raise UserError(
-            f"a batch of {size} does not divide into optim.accumulation={accumulation} "
-            f"parts: choose a divisor of the batch size"
-        )
-    parts = jax.tree.map(
-        lambda rows: rows.reshape(-1, accumulation, *rows.shape[1:]).swapaxes(0, 1),
-        batch,
-    )
+    parts = in_turn(batch, accumulation, by="optim.accumulation")
     keys = jax.random.split(key, accumulation)
 
     def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:

@@ -44,26 +44,32 @@ REQUIRED = dataclasses.MISSING
 
 
 class Range(NamedTuple):
-    """Numbers from low to high. above: low itself is left out."""
+    """Numbers from low to high. above, below: low, or high, itself is left out."""
 
     low: float
     high: float = math.inf
     above: bool = False
+    below: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether value lies in the range."""
-        return self.low < value <= self.high or (value == self.low and not self.above)
+        if value in (self.low, self.high):
+            return not (self.above if value == self.low else self.below)
+        return self.low < value < self.high
 
     def __str__(self) -> str:
         """The words that come after "must be"."""
         if self.high == math.inf:
             return f"{'more than' if self.above else 'at least'} {self.low:g}"
+        if self.below:
+            return f"at least {self.low:g} and below {self.high:g}"
         return f"in {self.low:g} ... {self.high:g}"
 
 
 Positive = Annotated[float, Range(0.0, above=True)]
 NonNegative = Annotated[float, Range(0.0)]
 Share = Annotated[float, Range(0.0, 1.0)]
+Decay = Annotated[float, Range(0.0, 1.0, below=True)]
 Count = Annotated[int, Range(1)]
 Steps = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]

@@ -49,7 +49,7 @@ class Learner:
         )
 
     @property
-    def raw(self) -> Callable[[TrainState], TrainState] | None:
+    def raw(self) -> Callable[[Any], Any] | None:
         """(state) -> with the trained weights for their average; None without one."""
         return None if self.ema_decay is None else raw
 

@@ -196,14 +196,15 @@ def code_hash(name: str, beside: Path | None = None) -> str:
 
 def _experiment(path: Path) -> ModuleType:
     """The module of the file as it is now: in a notebook it may have been edited."""
-    name = f"experiments.{path.stem}"
-    loaded, digest = sys.modules.get(name), hashlib.sha256(path.read_bytes())
-    if loaded is not None and Path(loaded.__file__ or "").resolve() == path.resolve():
-        before = getattr(loaded, _CODE_HASH, digest.hexdigest())
-        if before == digest.hexdigest():
-            setattr(loaded, _CODE_HASH, before)
-            return loaded
-    module = _run(path, name)
+    name, digest = f"experiments.{path.stem}", hashlib.sha256(path.read_bytes())
+    module = sys.modules.get(name)
+    same_file = module is not None and _is_of(module, path)
+    if not same_file or getattr(module, _CODE_HASH, None) not in (
+        None,  # imported by someone else
+        digest.hexdigest(),
+    ):
+        module = _run(path, name)
+    assert module is not None
     setattr(module, _CODE_HASH, digest.hexdigest())
     for part in ("Config", "make_experiment"):
         if not hasattr(module, part):
@@ -211,6 +212,10 @@ def _experiment(path: Path) -> ModuleType:
     if not dataclasses.is_dataclass(module.Config):
         raise UserError(f"{path} is no experiment: its Config is not a dataclass")
     return module
+
+
+def _is_of(module: ModuleType, path: Path) -> bool:
+    return Path(module.__file__ or "").resolve() == path.resolve()
 
 
 def _run(path: Path, name: str) -> ModuleType:
@@ -223,11 +228,12 @@ def _run(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module  # where get_type_hints looks for a section's names
     try:
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+    except Exception as error:  # the user's code: whatever it raises is theirs
+        del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
+        if isinstance(error, SyntaxError):
+            raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
         raise UserError(f"{path} cannot be run: {_said(error)}") from error
     return module
 

@@ -62,8 +62,10 @@ def bundled_configs() -> dict[str, str]:
 
 def one_each() -> list[str]:
     """A config of each experiment, on images where there is one."""
-    by_preference = sorted(bundled_configs(), key=lambda name: "digits" in name)
-    return sorted({bundled_configs()[name]: name for name in by_preference}.values())
+    chosen = {}
+    for name in sorted(bundled_configs(), key=lambda n: ("digits" not in n, len(n), n)):
+        chosen.setdefault(bundled_configs()[name], name)
+    return sorted(chosen.values())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -220,7 +220,7 @@ def choices_of(kind: Any) -> str:
         return " ".join(ranges) or choices_of(arguments[0])
     if origin in (Union, types.UnionType):
         inner = [choices_of(a) for a in arguments if a is not types.NoneType]
-        return " or ".join([*filter(None, inner), "None"])
+        return " or ".join([*inner, "None"]) if any(inner) else ""
     return ""
 
 

@@ -48,7 +48,7 @@ FORBIDDEN = {  # third-party packages that a part has no business with
     "models": {"optax", "ml_collections", "orbax"},
     "objectives": {"flax", "optax", "ml_collections"},
     "augment": {"flax", "optax", "ml_collections"},
-    "diffusion": {"flax", "optax", "ml_collections"},
+    "diffusion": {"flax", "ml_collections"},
     "fields": {"jax", "flax", "ml_collections"},
     "configs": {"jax", "flax"},
     "commandline": {"jax", "flax"},

@@ -136,7 +136,7 @@ def words(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         name, text = match[1], match[2]
         if text is None and name[:2] == "no" and is_switch(name[2:]):
             name, text = name[2:], "false"
-        elif text is None and not is_switch(name):
+        elif text is None and (name.startswith("config.") or not is_switch(name)):
             if rest and not re.match(r"--?[A-Za-z]", rest[0]):
                 text = rest.pop(0)
         yield name, text

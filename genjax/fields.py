@@ -46,12 +46,12 @@ REQUIRED = dataclasses.MISSING
 class Range(NamedTuple):
     """Numbers from low to high. above, below: low, or high, itself is left out."""
 
-    low: float
-    high: float = math.inf
+    low: int | float
+    high: int | float = math.inf
     above: bool = False
     below: bool = False
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         """Whether value lies in the range."""
         if value in (self.low, self.high):
             return not (self.above if value == self.low else self.below)

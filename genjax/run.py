@@ -108,7 +108,8 @@ def has(experiment: Experiment, part: str) -> bool:
 class Run:
     """All parts are made when they are first asked for: data last.
 
-    Attributes: workdir, config (completed), settings (its common sections, checked).
+    Attributes: workdir, config (completed), settings (its common sections, checked),
+    beside, override_config.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Run:
         self.workdir, self.config, self.beside = workdir, config, beside
         self.settings, _ = configs.check(config.to_dict(), beside)
         self._spec, self._step, self._stop = spec, step, stop
-        self._override = override_config
+        self.override_config = override_config
         self._trained_on: str | None = None  # the checkpoint's data, once it is read
         self._turned: dict[str, Run] = {}
         self._evaluators: dict[tuple, Evaluator] = {}
@@ -210,7 +211,7 @@ class Run:
             spec=self._spec,
             step=self._step,
             stop=self._stop,
-            override_config=self._override,
+            override_config=self.override_config,
         )
         changed._trained_on = self._trained_on
         for part in ("dataset", "trained"):  # these do not depend on what may change
@@ -596,7 +597,7 @@ class Run:
 
     def _check_data(self, given: str) -> None:
         stored = self._trained_on
-        if stored not in (None, given) and not self._override:
+        if stored not in (None, given) and not self.override_config:
             raise UserError(
                 f"the checkpoints in {self.workdir} were trained on other data "
                 f"(fingerprint {stored}, here {given}); give the same data, another "

@@ -15,6 +15,7 @@ import numpy as np
 
 from genjax.evaluation.likelihood import likelihood_table
 from genjax.evaluation.runner import Result
+from genjax.fields import Seed, Steps
 from genjax.modes.mode import Mode, Trained, check_labels, say
 from genjax.run import Run, Weights
 from genjax.train import distributed, grids, metrics
@@ -22,12 +23,14 @@ from genjax.typing import DataSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(Trained):
+class Options:
     """The flags of --mode=evaluate."""
 
+    step: Steps | None = None  # the checkpoint; default the newest
     weights: Literal["ema", "raw", "both"] | None = None  # both: one after the other
+    seed: Seed = 0  # of all that is drawn
     labels: tuple[int, ...] | None = None  # of the samples, repeated in turn: 3 or 0,1
-    extractor: str | None = None  # in whose features samples are compared as well
+    extractor: str | None = None  # network to compare samples in (evaluation/extractors.py)
 
 
 def check(run: Run, options: Options) -> None:
@@ -54,7 +57,7 @@ def evaluate(run: Run, options: Options) -> None:
         result = run.evaluate(weights=weights, **request)
         found[weights or ""] = result
         if distributed.is_first():
-            suffix = dataclasses.replace(options, weights=weights).suffix
+            suffix = Trained(weights=weights, seed=options.seed).suffix
             write(run, result, suffix, run.evaluator(**request).nearest_training)
     if distributed.is_first():
         shown = found if len(found) > 1 else next(iter(found.values()))

@@ -6,7 +6,6 @@ and evaluation/<step>.json are written as often as config.training says.
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -9,52 +9,48 @@ ROOT = Path(__file__).parent.parent
 BASE = {"typing"}
 LAYERS = {
     "typing": set(),
-    "experiment": BASE,
+    "axes": BASE,
     "choices": BASE,
+    "streams": BASE,
+    "labels": BASE,
+    "scale": BASE,
+    "state": BASE,
+    "fields": BASE | {"choices"},
+    "inputs": BASE | {"fields", "labels", "scale"},
     "nn": BASE,
     "distributions": BASE,
     "moments": BASE,
     "bijectors": BASE,
-    "models": BASE | {"nn"},
+    "models": BASE | {"choices", "fields", "nn"},
     "objectives": BASE | {"distributions"},
     "augment": BASE | {"choices"},
-    "diffusion": BASE | {"augment", "choices", "distributions", "experiment"},
+    # the contract names the diffusion model, which is made of the following
+    "experiment": BASE | {"diffusion"},
+    "diffusion": BASE
+    | {"augment", "axes", "choices", "distributions", "experiment", "fields"}
+    | {"labels", "scale", "state", "train"},
     "data": BASE,
-    "train": BASE | {"experiment"},
+    "configs": BASE | {"choices", "experiment", "fields"},
+    "train": BASE | {"configs", "experiment", "fields", "state", "streams"},
     "evaluation": BASE | {"choices", "experiment", "nn", "objectives"},
     "score": BASE | {"data", "evaluation", "train"},
     "evaluation.__main__": BASE | {"evaluation", "data", "train", "score"},
-    "commandline": BASE | {"choices"},
     # where they all meet
-    "run_setup": BASE | {"commandline", "experiment", "data", "train"},
-    "beside": BASE | {"commandline", "experiment", "train", "run_setup"},
-    "latents": BASE
-    | {"beside", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup"},
-    "implicit": BASE
-    | {"beside", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup"},
-    "classify": BASE
-    | {"commandline", "experiment", "train", "evaluation", "run_setup"},
-    "translate": BASE
-    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
-    "solvers": BASE
-    | {"choices", "commandline", "experiment", "diffusion", "train", "evaluation"}
-    | {"run_setup"},
-    "trajectories": BASE
-    | {"commandline", "experiment", "data", "train", "evaluation", "run_setup"},
+    "run": BASE
+    | {"configs", "data", "evaluation", "experiment", "score", "streams", "train"},
     "modes": BASE
-    | {"choices", "commandline", "experiment", "data", "train", "evaluation"}
-    | {"run_setup", "score", "latents", "classify", "solvers", "trajectories"}
-    | {"implicit", "translate"},
-    "report": BASE | {"experiment"},
+    | {"choices", "configs", "data", "diffusion", "evaluation", "experiment", "fields"}
+    | {"labels", "run", "score", "streams", "train"},
+    "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "train"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},
     "models": {"optax", "ml_collections", "orbax"},
     "objectives": {"flax", "optax", "ml_collections"},
     "augment": {"flax", "optax", "ml_collections"},
-    "diffusion": {"flax", "optax", "ml_collections"},
+    "diffusion": {"flax", "ml_collections"},
+    "fields": {"jax", "flax", "ml_collections"},
+    "configs": {"jax", "flax"},
     "commandline": {"jax", "flax"},
 }
 FILES = sorted((ROOT / "genjax").rglob("*.py"))
@@ -87,6 +83,19 @@ def test_library_imports_point_down(path):
         assert top not in FORBIDDEN.get(part, set()), f"{part} must not import {name}"
         if top == "genjax" and rest:
             assert rest[0] in allowed, f"{part} must not import {name}"
+
+
+MODES = sorted((ROOT / "genjax" / "modes").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modes_never_import_each_other(path):
+    part = path.relative_to(ROOT / "genjax" / "modes").parts[0].removesuffix(".py")
+    shared = {"mode", "beside", "drawing", part}
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[:2] == ["genjax", "modes"] and len(parts) > 2:
+            assert parts[2] in shared, f"{part} must not import {name}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=str)

@@ -18,7 +18,7 @@ from genjax.evaluation.modes import (
 )
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
-from genjax.modes import known_modes
+from genjax.score import known_modes
 from genjax.typing import DataSpec
 from tests.evaluation.pixel_model import evaluator
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 CONFIG = dict(
     experiment="cyclegan",
     data=dict(name="domains", a=dict(name="digits"), known_map="inverted"),
-    model=dict(channels=8, num_downs=0, num_blocks=1, d_channels=(16, 32)),
+    model=dict(channels=8, num_downs=0, num_blocks=1, d_channels=(16, 32)),  # all of it
     optim=dict(
         learning_rate=0.001, constant_steps=1000, decay_steps=2000, ema_decay=0.99
     ),

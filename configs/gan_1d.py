@@ -1,8 +1,7 @@
 """A GAN on the line: densities and discriminator as a film, saturation as curves.
 
     python launch.py --config=configs/gan_1d.py --workdir=runs/gan_1d
-    python launch.py --config=configs/gan_1d.py --workdir=runs/gan_1d_minimax \
-        --config.method.loss=minimax
+    python launch.py --config=configs/gan_1d.py:minimax --workdir=runs/gan_1d_minimax
     python launch.py --config=configs/gan_1d.py --workdir=runs/gan_1d --mode=implicit \
         --beside=runs/gan_1d_minimax
 
@@ -20,8 +19,12 @@ CONFIG = dict(
     experiment="gan",
     data=dict(name="gaussian1d", num_train=50_000),
     model=dict(backbone="mlp", latent_dim=1, g_widths=(32, 32), d_widths=(32, 32)),
-    method=dict(penalty=dict(weight=0.01), critic_steps=4, d_learning_rate=0.002),
-    optim=dict(learning_rate=4e-05),
+    method=dict(
+        penalty=dict(weight=0.01),
+        critic_steps=4,  # so the discriminator stays near its optimum
+        d_learning_rate=0.002,
+    ),
+    optim=dict(learning_rate=4e-5),  # slow beside the discriminator's
     training=dict(
         num_steps=16_000,
         batch_size=512,
@@ -29,11 +32,12 @@ CONFIG = dict(
         sample_every=8000,
         eval_every=16_000,
         steps_per_call=100,
-        keep_every=400,
+        keep_every=400,  # the frames of --mode=implicit
     ),
     evaluation=dict(batch_size=500, num_samples=2500),
 )
 VARIANTS = dict(
+    minimax=dict(method=dict(loss="minimax")),
     tiny=dict(
         data=dict(num_train=10_000),
         model=dict(g_widths=(8,), d_widths=(16,)),
@@ -50,7 +54,7 @@ VARIANTS = dict(
             keep_every=100,
         ),
         evaluation=dict(batch_size=100, num_samples=200, limit=200),
-    )
+    ),
 )
 
 

@@ -5,14 +5,7 @@
 The protocol is PacGAN's (Lin et al. 2018, arXiv:1712.04086), z in two dimensions and
 2,500 samples to count, but small: four layers of 64 units in the generator and 20,000
 steps, where it has 400 units and 400,000 steps. The loss is R3GAN's. Others:
-
-    the plain GAN   --config.method.loss=non_saturating --config.method.penalty=none
-    PacGAN4         the same with --config.method.packing=4
-                    --config.training.batch_size=1024
-                    --config.model.d_widths="(128,128,128)"
-    WGAN-GP         --config.method.loss=wasserstein --config.method.penalty=wgan_gp
-                    --config.method.critic_steps=5 --config.training.batch_size=640
-                    --config.method.penalty_weight=0.1
+`--config=configs/gan_grid25.py:plain`, `:pacgan4` and `:wgan_gp`.
 
 benchmarks/gan_modes.py trains all of them over 10 seeds. Hardware: one CPU core, under
 a minute. The number to expect: 25 `modes`, `high_quality` 0.957 +- 0.009 (exact
@@ -35,7 +28,7 @@ CONFIG = dict(
         latent_dim=2,
         g_widths=(64, 64, 64, 64),
         d_widths=(64, 64, 64),
-        activation="relu",
+        activation="relu",  # its flat parts are what a mode is made of
     ),
     method=dict(
         loss="relativistic",
@@ -53,7 +46,24 @@ CONFIG = dict(
     ),
     evaluation=dict(batch_size=500, num_samples=2500),
 )
+PLAIN = dict(loss="non_saturating", penalty=dict(name="none"))
 VARIANTS = dict(
+    plain=dict(method=PLAIN),
+    pacgan4=dict(
+        # packs live in 8 dimensions: a wider discriminator, and more of them at a time
+        model=dict(d_widths=(128, 128, 128)),
+        method=dict(**PLAIN, packing=4),
+        training=dict(batch_size=1024),
+    ),
+    wgan_gp=dict(
+        method=dict(
+            loss="wasserstein",
+            penalty=dict(name="wgan_gp", weight=0.1),
+            critic_steps=5,
+        ),
+        optim=dict(learning_rate=0.001),
+        training=dict(batch_size=640),
+    ),
     tiny=dict(
         data=dict(num_train=10_000),
         model=dict(g_widths=(64, 64), d_widths=(64, 64), activation="leaky_relu"),
@@ -69,7 +79,7 @@ VARIANTS = dict(
             steps_per_call=1000,
         ),
         evaluation=dict(batch_size=100, num_samples=1000, limit=1000),
-    )
+    ),
 )
 
 

@@ -5,12 +5,8 @@
 PacGAN's protocol (Lin et al. 2018, arXiv:1712.04086): 128,000 images of three digits in
 the three channels, batches of 64, Adam at 2e-4 with b1 = 0.5, 50 epochs, 26,000 samples
 to count. The loss is R3GAN's (Huang et al. 2024, arXiv:2501.05441). Others:
-
-    DCGAN       --config.method.loss=non_saturating --config.method.penalty=none
-                --config.model.d_norm=batch
-    PacDCGAN4   the same with --config.method.packing=4 --config.training.batch_size=256
-    WGAN-GP     --config.method.loss=wasserstein --config.method.penalty=wgan_gp
-                --config.method.penalty_weight=10.0
+`--config=configs/gan_stacked_mnist.py:dcgan`, `:pacdcgan4` (a batch counts packs) and
+`:wgan_gp`.
 
 Published, modes and KL: DCGAN 99 and 3.40, PacDCGAN 1,000 and 0.06 (PacGAN), this loss
 1,000 and 0.0781, the plain loss with R1 and R2 693 and 0.927 (R3GAN, table 2).
@@ -34,10 +30,20 @@ CONFIG = dict(
     ),
     evaluation=dict(batch_size=500, num_samples=26_000),
 )
+PLAIN = dict(loss="non_saturating", penalty=dict(name="none"))
 VARIANTS = dict(
+    dcgan=dict(model=dict(d_norm="batch"), method=PLAIN),
+    pacdcgan4=dict(
+        model=dict(d_norm="batch"),
+        method=dict(**PLAIN, packing=4),
+        training=dict(batch_size=256),
+    ),
+    wgan_gp=dict(
+        method=dict(loss="wasserstein", penalty=dict(name="wgan_gp", weight=10.0))
+    ),
     tiny=dict(
         data=dict(num_train=100), model=dict(latent_dim=8, g_channels=8, d_channels=8)
-    )
+    ),
 )
 
 

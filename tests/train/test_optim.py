@@ -29,6 +29,17 @@ def test_schedule_rises_holds_or_falls():
     # half a cosine over 4 steps: 1, (1 + cos 45)/2, 1/2, (1 - cos 45)/2, 0
     want = [0, -0.05, -0.1, -0.0853553, -0.05, -0.0146447, 0.0, 0.0]
     np.testing.assert_allclose(steps(falling, [1.0] * 8), want, atol=1e-6)
+    line = make_optimizer(
+        learning_rate=0.1,
+        warmup_steps=2,
+        constant_steps=2,
+        decay_steps=6,
+        decay="linear",
+    )
+    want = [0, -0.05, -0.1, -0.1, -0.1, -0.05, 0.0, 0.0]
+    np.testing.assert_allclose(steps(line, [1.0] * 8), want, atol=1e-6)
+    with pytest.raises(UserError, match="give optim.decay_steps too"):
+        make_optimizer(learning_rate=0.1, constant_steps=2)
 
 
 def test_clipping_takes_the_norm_over_all_parameters():

@@ -1,5 +1,6 @@
 """The two networks of an autoencoder, dense or convolutional, of which one mirrors the
-other."""
+other.
+"""
 
 import math
 from collections.abc import Mapping

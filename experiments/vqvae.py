@@ -96,18 +96,16 @@ class State(NamedTuple):
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     """VQ-VAE on images. Raises UserError for what does not fit."""
     images_only("the VQ-VAE", spec)
-    options = dict(config.model)
-    neck = config.method.make(options.pop("code_dim", 16))
-    nets = make_networks(spec, **neck.widths, **options)
+    neck = config.method.make(config.model.get("code_dim", 16))
+    nets = make_networks(spec, **{**config.model, **neck.widths})
     model = VQVAE(nets, neck, pixels.logistic(spec.num_levels))
     upkeep, learner = config.method.codebook, config.optim.learner()
     to_model = unit_scale(spec).to_model
 
     def init(key: Key) -> State:
         *net_keys, book_key = jax.random.split(key, 4)
-        return State(
-            learner.init(nets.parts.init(net_keys)), upkeep.init(book_key, neck)
-        )
+        net = learner.init(nets.parts.init(net_keys))
+        return State(net, upkeep.init(book_key, neck))
 
     def loss_fn(params: Params, state: State, x: Array, key: Key):
         start_key, z_key = jax.random.split(key)
@@ -121,15 +119,16 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         }
         kept = state.kept._replace(book=book)
         # the rate of discrete codes is a constant: it has no gradient
-        return sum(terms.values()), ({}, (terms, kept, h, coded.chosen))
+        loss = sum(terms.values(), jnp.zeros(()))
+        return loss, ({}, (terms, kept, h, coded.chosen))
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         loss_key, restart_key = jax.random.split(key)
-        net, descent, (terms, *coded) = learner.descend(
-            loss_fn, state.net, state, to_model(batch["image"]), loss_key
-        )
-        kept, metrics = upkeep.follow(*coded, state.net.step, restart_key)
-        return State(net, kept), descent._asdict() | terms | metrics
+        x, step = to_model(batch["image"]), state.net.step
+        net, descent, aux = learner.descend(loss_fn, state.net, state, x, loss_key)
+        terms, kept, h, chosen = aux
+        kept, use = upkeep.follow(kept, h, chosen, step, restart_key)
+        return State(net, kept), {**descent._asdict(), **terms, **use}
 
     def log_prob(state: State, batch: Batch, key: Key) -> Array:
         nats, rate = model.bound(state, to_model(batch["image"]), key)
@@ -138,11 +137,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
         x = to_model(batch["image"])
         nats, rate = model.bound(state, x, key)
-        error = sum_over_dims(
-            jnp.square(model.decode(state, model.encode(state, x)) - x)
-        )
+        left = model.decode(state, model.encode(state, x)) - x
+        error = sum_over_dims(jnp.square(left))
         return {"reconstruction_nats": nats, "rate_nats": rate, "squared_error": error}
 
+    likelihood = LogLikelihood(log_prob=log_prob, kind="lower_bound", note=model.note)
     return as_experiment(
         spec,
         init=init,
@@ -151,9 +150,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         decode=model.decode,
         evaluate=evaluate,
         sample=lambda state, key, num: model.sample(state, key, num, config.sampler),
-        likelihood=LogLikelihood(
-            log_prob=log_prob, kind="lower_bound", note=model.note
-        ),
+        likelihood=likelihood,
         raw_weights=learner.raw,
     )
 

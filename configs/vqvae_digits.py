@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 CONFIG = dict(
     experiment="vqvae",
     model=dict(channels=(16, 32), num_res_blocks=1),
+    # six steps see 384 images, about the test set
     method=dict(num_codes=32, levels=(4, 3, 3), codebook=dict(usage_steps=6)),
     optim=dict(warmup_steps=100, decay_steps=1000),
     training=dict(

@@ -99,8 +99,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         return lambda q, key: elbo.drawn_elbo(log_px, q, key, method.num_samples)
 
     def init(key: Key) -> State:
-        num_rows = -(-spec.num_train // ROWS_DIVIDE) * ROWS_DIVIDE
-        q = prior(num_rows, latent_dim)
+        q = prior(padded(spec.num_train), latent_dim)
         decoder = learner.init(networks.init(key[None]))
         return State(decoder, Rows(q, optimizer.init(q)))
 
@@ -141,6 +140,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         raw_weights=learner.raw,
         sharding_rules=((r"^table", PartitionSpec("data")),),
     )
+
+
+def padded(num: int) -> int:
+    """The next multiple of ROWS_DIVIDE."""
+    return -(-num // ROWS_DIVIDE) * ROWS_DIVIDE
 
 
 def prior(num: int, dim: int) -> Gaussian:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 CONFIG = dict(
     experiment="autoencoder",
+    # affine maps: the answer is PCA
     model=dict(
         backbone="dense", code_size=10, widths=(), activation="linear", output="linear"
     ),

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 CONFIG = dict(
     experiment="autoencoder",
     data=dict(name="mnist"),
+    # affine maps: the answer is PCA
     model=dict(
         backbone="dense", code_size=30, widths=(), activation="linear", output="linear"
     ),

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 CONFIG = dict(
     experiment="pca",
+    # one epoch: after it all moments are exact
     training=dict(
         num_steps=10,
         batch_size=100,

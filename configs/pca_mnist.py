@@ -12,6 +12,7 @@ CONFIG = dict(
     experiment="pca",
     data=dict(name="mnist"),
     model=dict(num_components=30),
+    # one epoch: after it all moments are exact
     training=dict(
         num_steps=60,
         batch_size=1000,

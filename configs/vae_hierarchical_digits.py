@@ -17,6 +17,7 @@ CONFIG = dict(
         top_latent_dim=8,
     ),
     method=dict(likelihood="logistic"),
+    # 1,078 images: more steps or less weight decay overfit
     optim=dict(decay_steps=1500, clip=100.0, weight_decay=0.3),
     training=dict(
         num_steps=1500,

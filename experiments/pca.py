@@ -25,6 +25,11 @@ from genjax.objectives import ppca
 from genjax.objectives.codes import as_experiment, unit_scale
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, UserError
 
+NOTE = (
+    "probabilistic PCA; pixels in [0, 1], log-det -D log {}; uniform dequantisation, "
+    "its mean log density in closed form"
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
@@ -44,15 +49,10 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[Moments]:
     """PCA with model.num_components axes. Raises UserError where that cannot be."""
     images_only("PCA", spec)
     num_components, num_pixels = config.model.num_components, math.prod(spec.shape)
-    if num_components >= num_pixels:
-        raise UserError(
-            f"model.num_components must lie in 1 ... {num_pixels - 1}, below the "
-            f"{num_pixels} pixels of {spec.name}, not {num_components}"
-        )
-    scale = unit_scale(spec)
+    check_fits(num_components, spec)
 
     def rows_of(batch: Batch) -> Array:
-        return scale.to_model(batch["image"]).reshape(-1, num_pixels)
+        return unit_scale(spec).to_model(batch["image"]).reshape(-1, num_pixels)
 
     def train_step(state: Moments, batch: Batch, key: Key) -> tuple[Moments, Metrics]:
         """`loss`: what the mean alone leaves, as if there were no components."""
@@ -83,11 +83,9 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[Moments]:
     def evaluate(state: Moments, batch: Batch, key: Key) -> Metrics:
         """squared_error over [0, 1] pixels; log_density of these in nats, exact."""
         x = rows_of(batch)
-        error = x - decode(state, encode(state, x, key))
-        return {
-            "squared_error": jnp.sum(jnp.square(error), axis=1),
-            "log_density": ppca.log_density(fit(state), x),
-        }
+        left = jnp.square(x - decode(state, encode(state, x, key)))
+        density = ppca.log_density(fit(state), x)
+        return {"squared_error": jnp.sum(left, axis=1), "log_density": density}
 
     def log_prob(state: Moments, batch: Batch, key: Key) -> Array:
         return log_mass_bound(fit(state), rows_of(batch), spec.num_levels)
@@ -103,11 +101,19 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[Moments]:
         likelihood=LogLikelihood(
             log_prob=log_prob,
             kind="lower_bound",
-            note="probabilistic PCA; pixels in [0, 1], log-det "
-            f"-D log {spec.num_levels - 1}; uniform dequantisation, its mean log "
-            "density in closed form",
+            note=NOTE.format(spec.num_levels - 1),
         ),
     )
+
+
+def check_fits(num_components: int, spec: DataSpec) -> None:
+    """Raises UserError unless there are more pixels than components."""
+    num_pixels = math.prod(spec.shape)
+    if num_components >= num_pixels:
+        raise UserError(
+            f"model.num_components must lie in 1 ... {num_pixels - 1}, below the "
+            f"{num_pixels} pixels of {spec.name}, not {num_components}"
+        )
 
 
 def draw(model: ppca.PPCA, key: Key, num: int) -> Array:

@@ -88,14 +88,13 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
         pixel_key, z_key = jax.random.split(key)
         x = model.see(pixel_key, batch["image"])
         log_px, q = model.log_prob(params, x), encode(params, x)
-        bound = log_px, q, z_key
-        if method.objective == "elbo":
-            return elbo_loss(
-                *bound, num=method.num_samples, beta=beta, free_bits=method.free_bits
-            )
+        num, bits = method.num_samples, method.free_bits
+        if method.objective == "iwae":
+            return elbo.iwae_loss(elbo.weigh(log_px, q)(z_key, num))
         if method.objective == "dreg":
-            return dreg_loss(*bound, num=method.num_samples)
-        return elbo.iwae_loss(elbo.weigh(log_px, q)(z_key, method.num_samples))
+            return dreg_loss(log_px, q, z_key, num=num)
+        loss, metrics = elbo.elbo_loss(log_px, q, z_key, num, beta=beta, least=bits)
+        return loss, {**metrics, "beta": jnp.asarray(beta, jnp.float32)}
 
     def train_step(
         state: TrainState, batch: Batch, key: Key
@@ -134,21 +133,6 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
 def warmed_up(beta: float, step: Array, warmup_steps: int) -> Array:
     """beta, after it rose from near 0 in equal steps."""
     return beta * jnp.minimum((step + 1) / (warmup_steps + 1), 1)
-
-
-def elbo_loss(
-    log_px: LogPx, q: Gaussian, key: Key, *, num: int, beta: Array, free_bits: float
-) -> tuple[Array, Metrics]:
-    """(1) with beta and free bits (`elbo.free_bits`)."""
-    log_prob, kl = elbo.drawn_terms(log_px, q, key, num)
-    charged = elbo.free_bits(kl, free_bits).sum()
-    reconstruction, kl = -log_prob.mean(), kl.sum(axis=-1).mean()
-    return reconstruction + beta * charged, {
-        "elbo": -reconstruction - kl,
-        "reconstruction_nats": reconstruction,
-        "kl_nats": kl,
-        "beta": jnp.asarray(beta, jnp.float32),
-    }
 
 
 def dreg_loss(

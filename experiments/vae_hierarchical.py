@@ -94,25 +94,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
     family = pixels.family(method.likelihood, spec.num_levels)
     outputs = 1 if family.spread == "none" else 2
     networks = config.model.networks(spec, outputs)
-    *size, channels = spec.shape
-
-    def decode(params: Params, z1: Array) -> Array:
-        out = networks(params, "x_of_z1", z1)
-        return out.reshape(*z1.shape[:-1], *size, outputs * channels)
-
+    decode = functools.partial(pixels_of, networks, spec.shape[:2])
     model = PixelModel(family=family, scale=unit_scale(spec), decode=decode)
 
-    def conditionals(params: Params) -> Conditionals:
-        def gaussian(name: str, x: Array) -> Gaussian:
-            return Gaussian(*jnp.split(networks(params, name, x), 2, axis=-1))
-
-        return Conditionals(
-            *(functools.partial(gaussian, name) for name in Conditionals._fields)
-        )
-
     def weights(params: Params, x: Array, key: Key, num: int) -> Array:
-        log_px = model.log_mass(params, x)
-        return log_weights(conditionals(params), log_px, x, key, num)
+        codes, log_px = conditionals(networks, params), model.log_mass(params, x)
+        return log_weights(codes, log_px, x, key, num)
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         pixel_key, z_key = jax.random.split(key)
@@ -124,13 +111,14 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
 
     def encode(state: TrainState, x: Array, key: Key) -> Array:
         """The mean of q(z1|x): the lower code, from which pixels are decoded."""
-        return conditionals(state.averaged[0]).z1_of_x(x.reshape(len(x), -1)).mean
+        codes = conditionals(networks, state.averaged[0])
+        return codes.z1_of_x(x.reshape(len(x), -1)).mean
 
     def sample(state: TrainState, key: Key, num: int) -> Array:
         z2_key, z1_key, pixel_key = jax.random.split(key, 3)
         params, _ = state.averaged
         z2 = jax.random.normal(z2_key, (num, config.model.top_latent_dim))
-        z1 = conditionals(params).z1_of_z2(z2).draw(z1_key)
+        z1 = conditionals(networks, params).z1_of_z2(z2).draw(z1_key)
         return config.sampler(pixel_key, family, decode(params, z1))
 
     def log_prob(state: TrainState, x: Array, z_key: Key, q_key: Key) -> Array:
@@ -158,6 +146,23 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
         likelihood=model.lower_bound(log_prob, config.likelihood.note),
         raw_weights=learner.raw,
     )
+
+
+def pixels_of(
+    networks: Networks, size: tuple[int, ...], params: Params, z1: Array
+) -> Array:
+    """What p(x|z1) is made of, (*b, H, W, O)."""
+    return networks(params, "x_of_z1", z1).reshape(*z1.shape[:-1], *size, -1)
+
+
+def conditionals(networks: Networks, params: Params) -> Conditionals:
+    """Each by the network of its name, whose output is a mean and a log variance."""
+
+    def gaussian(name: str, x: Array) -> Gaussian:
+        return Gaussian(*jnp.split(networks(params, name, x), 2, axis=-1))
+
+    names = Conditionals._fields
+    return Conditionals(*(functools.partial(gaussian, name) for name in names))
 
 
 def log_weights(

@@ -66,12 +66,18 @@ class Config:
     likelihood: Likelihood = Likelihood()
 
 
+class Rows(NamedTuple):
+    """Posteriors, and the optimizer's moments of each."""
+
+    q: Gaussian
+    moments: Any
+
+
 class State(NamedTuple):
     """Everything that a restart needs."""
 
     decoder: TrainState
-    table: Gaussian  # a row for each training example
-    table_opt_state: Any  # the optimizer's moments, a row for each too
+    table: Rows  # one for each training example
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
@@ -86,53 +92,38 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         decode=lambda params, z: networks(params, "decoder", z),
     )
     learner = config.optim.learner()
-    rows_optimizer = per_row(make_optimizer(learning_rate=method.local_learning_rate))
-    num_rows = -(-spec.num_train // ROWS_DIVIDE) * ROWS_DIVIDE
+    optimizer = per_row(make_optimizer(learning_rate=method.local_learning_rate))
 
     def elbo_of(params: Params, x: Array) -> Callable[[Gaussian, Key], Array]:
         log_px = model.log_prob(params, x)
         return lambda q, key: elbo.drawn_elbo(log_px, q, key, method.num_samples)
 
     def init(key: Key) -> State:
-        table = prior(num_rows, latent_dim)
+        q = prior(padded(spec.num_train), latent_dim)
         decoder = learner.init(networks.init(key[None]))
-        return State(decoder, table, rows_optimizer.init(table))
+        return State(decoder, Rows(q, optimizer.init(q)))
 
     def m_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        q = Gaussian(batch["mean"], batch["logvar"])
         log_px = model.log_prob(params, batch["x"])
-        log_px, kl = elbo.drawn_terms(log_px, batch["q"], key, method.num_samples)
-        reconstruction, kl = -log_px.mean(), kl.sum(axis=-1).mean()
-        loss = reconstruction + kl
-        terms = {"reconstruction_nats": reconstruction, "kl_nats": kl}
-        return loss, {"elbo": -loss, **terms}
+        return elbo.elbo_loss(log_px, q, key, method.num_samples)
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         pixel_key, local_key, z_key = jax.random.split(key, 3)
         x, index = model.see(pixel_key, batch["image"]), batch["index"]
-        table = state.table, state.table_opt_state
-        rows, norm = climb(
-            elbo_of(state.decoder.params, x),
-            jax.tree.map(lambda leaf: leaf[index], table),
-            jax.random.split(local_key, method.local_steps),
-            rows_optimizer,
-        )
-        m_step = learner.train_step(m_loss)
-        decoder, metrics = m_step(state.decoder, {"x": x, "q": rows[0]}, z_key)
-        place = first_of_each(index, num_rows)
-        table = jax.tree.map(
-            lambda leaf, new: leaf.at[place].set(new, mode="drop"), table, rows
-        )
-        return State(decoder, *table), {**metrics, "local_grad_norm": norm}
+        rows = jax.tree.map(lambda leaf: leaf[index], state.table)
+        keys = jax.random.split(local_key, method.local_steps)
+        rows, norm = climb(elbo_of(state.decoder.params, x), rows, keys, optimizer)
+        seen = {"x": x, **rows.q._asdict()}
+        decoder, metrics = learner.train_step(m_loss)(state.decoder, seen, z_key)
+        table = write(state.table, index, rows)
+        return State(decoder, table), {**metrics, "local_grad_norm": norm}
 
     def infer(params: Params, x: Array, key: Key) -> Gaussian:
         """The posteriors of new images, climbed from the prior."""
-        return maximize(
-            elbo_of(params, x),
-            prior(len(x), latent_dim),
-            key,
-            learning_rate=method.local_learning_rate,
-            num_steps=config.likelihood.local_steps,
-        )
+        q, rate = prior(len(x), latent_dim), method.local_learning_rate
+        num = config.likelihood.local_steps
+        return maximize(elbo_of(params, x), q, key, learning_rate=rate, num_steps=num)
 
     return as_vae(
         spec,
@@ -151,6 +142,11 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     )
 
 
+def padded(num: int) -> int:
+    """The next multiple of ROWS_DIVIDE."""
+    return -(-num // ROWS_DIVIDE) * ROWS_DIVIDE
+
+
 def prior(num: int, dim: int) -> Gaussian:
     """Where every posterior starts."""
     return Gaussian(jnp.zeros((num, dim)), jnp.zeros((num, dim)))
@@ -166,25 +162,33 @@ def per_row(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
 
 def climb(
     elbo_of: Callable[[Gaussian, Key], Array],
-    rows: tuple[Gaussian, Any],
+    rows: Rows,
     keys: Key,
     optimizer: optax.GradientTransformation,
-) -> tuple[tuple[Gaussian, Any], Array]:
-    """The E step: ((q, moments), last gradient's norm) after a step for each key.
+) -> tuple[Rows, Array]:
+    """The E step: (rows, the last gradient's norm) after a step for each key.
 
-    elbo_of: (q, key) -> (B,). rows: the minibatch's (q, moments).
+    elbo_of: (q, key) -> (B,). rows: those of the minibatch.
     """
 
-    def step(rows: tuple[Gaussian, Any], key: Key) -> tuple[Any, Array]:
+    def step(rows: Rows, key: Key) -> tuple[Rows, Array]:
         q, moments = rows
         # summed: each row is on its own
         grads = jax.grad(lambda q: -elbo_of(q, key).sum())(q)
         updates, moments = optimizer.update(grads, moments, q)
         norm = optax.tree.norm(grads) / len(q.mean)
-        return (jax.tree.map(jnp.add, q, updates), moments), norm
+        return Rows(jax.tree.map(jnp.add, q, updates), moments), norm
 
     rows, norms = jax.lax.scan(step, rows, keys)
     return rows, norms[-1]
+
+
+def write(table: Rows, index: Array, rows: Rows) -> Rows:
+    """The table with these rows in the places `index`; the first of equal ones."""
+    place = first_of_each(index, len(table.q.mean))
+    return jax.tree.map(
+        lambda leaf, new: leaf.at[place].set(new, mode="drop"), table, rows
+    )
 
 
 def first_of_each(index: Array, nowhere: int) -> Array:

@@ -1,5 +1,6 @@
 """The two networks of an autoencoder, dense or convolutional, of which one mirrors the
-other."""
+other.
+"""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ OUTPUTS = {"linear": lambda x: x, "sigmoid": nn.sigmoid}
 
 def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
     """Those of config.model, for its backbone. Raises UserError for an unknown one."""
-    backbone = stated.get("backbone")
+    backbone = str(stated.get("backbone"))
     one_of("model.backbone", backbone, ENCODERS)
     return {
         "backbone": Field(Literal["dense", "conv"], REQUIRED, "dense layers, or conv"),

@@ -1,7 +1,7 @@
 """Several flax modules, by name, as one tree of weights and pure functions of it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -30,7 +30,7 @@ class Networks:
         check_builds(lambda key: networks.init(jax.random.split(key, len(parts))), spec)
         return networks
 
-    def init(self, keys: Key) -> Params:
+    def init(self, keys: Iterable[Key]) -> Params:
         """{name: weights}; keys: one for each part, in order."""
         return {
             name: module.init(key, jnp.zeros((1, *shape)))["params"]

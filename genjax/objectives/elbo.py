@@ -145,6 +145,30 @@ def drawn_terms(
     return log_px(reparameterize(key, *q, num)), q.kl()
 
 
+def elbo_loss(
+    log_px: LogPx,
+    q: Gaussian,
+    key: Key,
+    num: int,
+    *,
+    beta: Array | float = 1.0,
+    least: float = 0.0,
+) -> tuple[Array, Metrics]:
+    """Minus (1), a mean over examples and `num` draws; and its terms.
+
+    beta: weight of the KL (Higgins et al. 2017, beta-VAE). least: `free_bits`.
+    The terms and the "elbo" among them are without both.
+    """
+    log_prob, kl = drawn_terms(log_px, q, key, num)
+    charged = free_bits(kl, least).sum()
+    reconstruction, kl = -log_prob.mean(), kl.sum(axis=-1).mean()
+    return reconstruction + beta * charged, {
+        "elbo": -reconstruction - kl,
+        "reconstruction_nats": reconstruction,
+        "kl_nats": kl,
+    }
+
+
 def drawn_elbo(log_px: LogPx, q: Gaussian, key: Key, num: int) -> Float[Array, " b"]:
     """(1), the mean of `num` draws less the KL, which is exact."""
     log_prob, kl = drawn_terms(log_px, q, key, num)

@@ -221,9 +221,10 @@ def _experiment(path: Path) -> ModuleType:
             return loaded
     module = _run(path, name)
     setattr(module, _CODE_HASH, digest.hexdigest())
-    for part in ("Config", "make_experiment"):
-        if not hasattr(module, part):
-            raise UserError(f"{path} is no experiment: it has no {part}")
+    if not callable(getattr(module, "make_experiment", None)):
+        raise UserError(f"{path} is no experiment: it has no make_experiment")
+    if not dataclasses.is_dataclass(getattr(module, "Config", None)):
+        raise UserError(f"{path} is no experiment: it has no dataclass Config")
     return module
 
 

@@ -206,11 +206,10 @@ def _experiment(path: Path) -> ModuleType:
         module = _run(path, name)
     assert module is not None
     setattr(module, _CODE_HASH, digest.hexdigest())
-    for part in ("Config", "make_experiment"):
-        if not hasattr(module, part):
-            raise UserError(f"{path} is no experiment: it has no {part}")
-    if not dataclasses.is_dataclass(module.Config):
-        raise UserError(f"{path} is no experiment: its Config is not a dataclass")
+    if not callable(getattr(module, "make_experiment", None)):
+        raise UserError(f"{path} is no experiment: it has no make_experiment")
+    if not dataclasses.is_dataclass(getattr(module, "Config", None)):
+        raise UserError(f"{path} is no experiment: it has no dataclass Config")
     return module
 
 

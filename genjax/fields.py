@@ -234,7 +234,7 @@ def _fields_with(kind: Any, stated: Mapping[str, Any]) -> Mapping[str, Field]:
 
 def _values(
     fields: Mapping[str, Field],
-    values: Mapping[str, Any],
+    values: Any,
     at: str,
     whole: Any = None,
 ) -> dict[str, Any]:

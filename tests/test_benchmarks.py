@@ -69,7 +69,9 @@ def test_flax_layers_make_the_same_network(work):
 )
 def test_every_way_trains_all_parameters(work, make):
     config, spec, images = work
-    shapes = jax.eval_shape(configs.make_experiment(config, spec).init, jax.random.key(0))
+    shapes = jax.eval_shape(
+        configs.make_experiment(config, spec).init, jax.random.key(0)
+    )
     count, call = make(config, spec, images)
     assert count == sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     losses = [call() for _ in range(3)]

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
+from genjax.axes import sum_over_dims
 from genjax.fields import Count, NonNegative
 from genjax.typing import Array, Key, UserError
 
@@ -157,7 +158,7 @@ def one_centered(critic: Critic, x: Examples) -> Float[Array, " b"]:
 def squared_slope(critic: Critic, x: Examples) -> Float[Array, " b"]:
     """|grad critic(x)|^2 of each x, summed over its dimensions."""
     slope = jax.grad(lambda x: jnp.sum(critic(x)))(x)
-    return jnp.sum(jnp.square(slope), axis=tuple(range(1, x.ndim)))
+    return sum_over_dims(jnp.square(slope))
 
 
 def interpolates(key: Key, real: Examples, fake: Examples) -> Examples:

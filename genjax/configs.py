@@ -332,7 +332,7 @@ def merged(base: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any
 # --- words ----------------------------------------------------------------------------
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """{"optim.learning_rate": 1e-4, ...} of a nested config."""
     flat = {}
     for name, value in config.items():

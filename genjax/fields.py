@@ -46,11 +46,11 @@ REQUIRED = dataclasses.MISSING
 class Range(NamedTuple):
     """Numbers from low to high. above: low itself is left out."""
 
-    low: float
-    high: float = math.inf
+    low: int | float
+    high: int | float = math.inf
     above: bool = False
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         """Whether value lies in the range."""
         return self.low < value <= self.high or (value == self.low and not self.above)
 

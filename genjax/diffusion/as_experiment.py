@@ -1,7 +1,7 @@
 """The experiment of a diffusion model: what it can do follows from the model alone."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from genjax import labels
 from genjax.diffusion.model import DiffusionModel
@@ -13,6 +13,7 @@ from genjax.train.optim import LossFn
 from genjax.typing import Array, Batch, Key, Metrics, Params
 
 
+@runtime_checkable
 class Measure(Protocol):
     """config.likelihood: how a model's log p is taken."""
 
@@ -21,6 +22,7 @@ class Measure(Protocol):
         ...
 
 
+@runtime_checkable
 class Sections(Protocol):
     """What is asked of an experiment's Config."""
 

@@ -27,7 +27,6 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # room for torc
 import flax.linen as nn
 import jax
 import numpy as np
-
 from ml_collections import ConfigDict
 
 from genjax import configs

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from genjax.score import known_modes
 from scipy import stats
 
 from genjax.data import toy
@@ -18,7 +19,6 @@ from genjax.evaluation.density_modes import (
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
-from genjax.score import known_modes
 from genjax.typing import DataSpec
 from tests.evaluation.pixel_model import evaluator
 

@@ -33,8 +33,8 @@ from genjax import configs
 from genjax.models import unet
 from genjax.nn import attention
 from genjax.nn.norms import num_groups
-from genjax.train.compile import compile_experiment
-from genjax.train.sharding import BATCH_AXES
+from genjax.training.compile import compile_experiment
+from genjax.training.sharding import BATCH_AXES
 from genjax.typing import DataSpec
 
 CONFIGS = {"cifar": "ddpm_cifar", "mnist": "ddpm_mnist", "small": "ddpm_digits"}

@@ -4,7 +4,7 @@
 
 Hardware: 8 data-centre GPUs, two days. Published: FID 1.97 without labels, 1.79 with,
 18 steps of Heun (35 evaluations). The network is their DDPM++: 55,733,891 parameters.
-Not theirs: the average of the weights is warmed up as genjax.train.optim does it,
+Not theirs: the average of the weights is warmed up as genjax.training.optim does it,
 the augmentation reads between pixels without their wavelet filter, and the network sees
 its time as this repository's networks do. NCSN++ is model.time_embedding="fourier",
 resample_taps=(1, 3, 3, 1) and progressive_input=True. Own figures: not yet measured.

@@ -35,7 +35,7 @@ from genjax.moments import Moments, standard_moments, update
 from genjax.objectives.codes import as_experiment, unit_scale
 from genjax.objectives.ppca import principal_components
 from genjax.state import TrainState
-from genjax.train.learner import Optim
+from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
 
 

@@ -34,8 +34,8 @@ from genjax.objectives.adversarial import least_squares, least_squares_generator
 from genjax.objectives.cycle import BACK, errors, l1, there_and_back
 from genjax.scale import Scale
 from genjax.state import TrainState, raw
-from genjax.train.image_pool import Pool, empty_pool, query
-from genjax.train.learner import Learner, Optim
+from genjax.training.image_pool import Pool, empty_pool, query
+from genjax.training.learner import Learner, Optim
 from genjax.typing import Array, Batch, DataSpec, Direction, Key, Metrics, Params
 
 Images = Float[Array, "b h w c"]

@@ -41,7 +41,7 @@ from genjax.experiment import Experiment
 from genjax.inputs import Inputs
 from genjax.models.backbone import Model, make_network
 from genjax.state import TrainState
-from genjax.train.learner import Optim
+from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params
 
 PATH = paths.rectified_flow()

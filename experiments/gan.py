@@ -34,8 +34,8 @@ from genjax.inputs import Inputs
 from genjax.models.adversary import Model, Pair, make_pair
 from genjax.objectives.adversarial import LOSSES, LossName, Penalty, draw_noise
 from genjax.state import TrainState, raw
-from genjax.train.learner import Learner, Optim
-from genjax.train.microbatch import in_turn
+from genjax.training.learner import Learner, Optim
+from genjax.training.microbatch import in_turn
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
 
 Data = tuple[Array, Array | None]  # (x, label), one row for an example

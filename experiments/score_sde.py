@@ -46,7 +46,7 @@ from genjax.inputs import Inputs
 from genjax.models.backbone import Model, make_network
 from genjax.models.noisy_classifier import class_error, make_noisy_classifier
 from genjax.state import TrainState
-from genjax.train.learner import Optim
+from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params, UserError
 
 DrawTimes = Callable[[Key, int], tuple[Array, Array]]  # (key, num) -> (t, weight)

@@ -30,7 +30,7 @@ from genjax.objectives.elbo import Gaussian, LogPx
 from genjax.objectives.gaps import RefinedSampling
 from genjax.objectives.pixels import PixelModel, PixelSampler
 from genjax.state import TrainState
-from genjax.train.learner import Optim
+from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params, UserError
 
 

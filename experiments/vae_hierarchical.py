@@ -32,7 +32,7 @@ from genjax.objectives.codes import as_experiment, unit_scale
 from genjax.objectives.elbo import Gaussian, ImportanceSampling, LogPx
 from genjax.objectives.pixels import PixelModel, PixelSampler
 from genjax.state import TrainState
-from genjax.train.learner import Optim
+from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
 
 

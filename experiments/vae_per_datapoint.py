@@ -31,8 +31,8 @@ from genjax.objectives.codes import as_vae, unit_scale
 from genjax.objectives.elbo import Gaussian, ImportanceSampling
 from genjax.objectives.pixels import PixelModel, PixelSampler
 from genjax.state import TrainState
-from genjax.train.learner import Optim
-from genjax.train.optim import make_optimizer, maximize
+from genjax.training.learner import Optim
+from genjax.training.optim import make_optimizer, maximize
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
 
 ROWS_DIVIDE = 256  # the table is padded to a multiple of it: to share among devices

@@ -42,7 +42,7 @@ from genjax.objectives.codes import as_experiment, unit_scale
 from genjax.objectives.pixels import PixelLikelihood, PixelSampler
 from genjax.objectives.quantize import Codebook
 from genjax.state import TrainState
-from genjax.train.learner import Optim
+from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params, UserError
 
 

@@ -27,7 +27,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def mesh():
     """All four devices on the "data" axis."""
-    from genjax.train.sharding import make_mesh
+    from genjax.training.sharding import make_mesh
 
     return make_mesh()
 

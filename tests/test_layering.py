@@ -30,23 +30,24 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "diffusion": DIFFUSION,
     # the contract names the diffusion model
     "experiment": BASE | {"diffusion", "log_likelihood"},
-    "diffusion.as_experiment": DIFFUSION | {"experiment", "train"},
+    "diffusion.as_experiment": DIFFUSION | {"experiment", "training"},
     "data": BASE | {"disk"},
     "pictures": BASE | {"disk"},
-    "train": BASE | {"disk", "experiment", "fields", "state", "streams"},
+    "training": BASE | {"disk", "experiment", "fields", "state", "streams"},
     "configs": BASE | {"choices", "experiment", "fields"},
     "evaluation": BASE
     | {"axes", "choices", "experiment", "log_likelihood", "nn"}
     | {"objectives"},
     # commands that meet more than the library part
-    "evaluation.score": BASE | {"evaluation", "data", "disk", "train"},
-    "evaluation.__main__": BASE | {"evaluation", "data", "disk", "train"},
+    "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},
+    "evaluation.__main__": BASE | {"evaluation", "data", "disk", "training"},
     # where they all meet
-    "run": BASE | {"configs", "data", "evaluation", "experiment", "streams", "train"},
+    "run": BASE
+    | {"configs", "data", "evaluation", "experiment", "streams", "training"},
     "modes": BASE
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
-    | {"fields", "labels", "pictures", "run", "streams", "train"},
-    "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "train"},
+    | {"fields", "labels", "pictures", "run", "streams", "training"},
+    "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "training"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

@@ -8,8 +8,8 @@ from genjax.diffusion.model import DiffusionModel
 from genjax.experiment import Experiment
 from genjax.log_likelihood import LogLikelihood
 from genjax.state import TrainState
-from genjax.train.learner import Optim
-from genjax.train.optim import LossFn
+from genjax.training.learner import Optim
+from genjax.training.optim import LossFn
 from genjax.typing import Array, Batch, Key, Metrics, Params
 
 

@@ -29,7 +29,7 @@ from genjax.data import datasets
 from genjax.disk import write_atomically
 from genjax.evaluation import classifiers, extractors, score
 from genjax.evaluation.train_classifier import accuracy
-from genjax.train import compile
+from genjax.training import compile
 from genjax.typing import SaveError, UserError
 
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from genjax import disk
 from genjax.fields import Seed, Steps
 from genjax.run import Run, has
-from genjax.train import distributed
+from genjax.training import distributed
 from genjax.typing import Stopped
 
 __all__ = [

@@ -40,8 +40,8 @@ from genjax.modes.mode import (
     say,
 )
 from genjax.run import Run
-from genjax.train import distributed
-from genjax.train.sharding import replicated
+from genjax.training import distributed
+from genjax.training.sharding import replicated
 from genjax.typing import DataSpec, Direction, UserError
 
 Images = UInt8[np.ndarray, "n h w c"]

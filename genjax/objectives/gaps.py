@@ -20,7 +20,7 @@ from genjax.objectives.elbo import (
     drawn_elbo,
     weigh,
 )
-from genjax.train.optim import maximize
+from genjax.training.optim import maximize
 from genjax.typing import Key, Metrics
 
 

@@ -13,8 +13,8 @@ from jax.sharding import AxisType, Mesh
 from genjax import configs
 from genjax.data import datasets, pipeline, toy
 from genjax.experiment import Experiment
-from genjax.train.compile import CompiledExperiment, compile_experiment
-from genjax.train.sharding import BATCH_AXES, batch_sharding
+from genjax.training.compile import CompiledExperiment, compile_experiment
+from genjax.training.sharding import BATCH_AXES, batch_sharding
 from genjax.typing import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.train.checkpoint import Checkpointer
+from genjax.training.checkpoint import Checkpointer
 from genjax.typing import UserError
 from tests.contract.cases import (
     ROOT,
@@ -135,7 +135,7 @@ sys.path.insert(0, {root!r})
 import tests.conftest
 from tests.contract.cases import case
 from tests.contract.test_laws import run_steps
-from genjax.train.checkpoint import Checkpointer
+from genjax.training.checkpoint import Checkpointer
 law = case({name!r})
 compiled = law.compiled(2)
 with Checkpointer({folder!r}) as checkpointer:
@@ -192,7 +192,7 @@ def assert_close(a, b, law):
         )
 
 
-@pytest.mark.slow  # tests/train/test_compile.py tries it on a small state
+@pytest.mark.slow  # tests/training/test_compile.py tries it on a small state
 def test_a_bad_batch_leaves_no_trace(run_law):
     """A NaN pixel cannot come from uint8 data, so the step itself is poisoned."""
     law = run_law

@@ -10,8 +10,8 @@ from experiments.cyclegan import Game, Method, State, d_loss, g_loss, play
 from genjax import configs
 from genjax.data import datasets
 from genjax.models.patchgan import PatchDiscriminator, num_patches
-from genjax.train.image_pool import empty_pool
-from genjax.train.learner import Learner
+from genjax.training.image_pool import empty_pool
+from genjax.training.learner import Learner
 from genjax.typing import DataSpec, UserError
 
 KEY = jax.random.key(0)

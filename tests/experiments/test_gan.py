@@ -17,7 +17,7 @@ from genjax.evaluation.density_modes import Modes, mode_metrics
 from genjax.evaluation.frechet import frechet_distance
 from genjax.models.adversary import Pair, Player, make_pair
 from genjax.objectives.adversarial import Penalty
-from genjax.train.learner import Learner, Optim
+from genjax.training.learner import Learner, Optim
 from genjax.typing import DataSpec, UserError
 
 KEY = jax.random.key(0)

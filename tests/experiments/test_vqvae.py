@@ -12,7 +12,7 @@ from jax.scipy.special import logsumexp
 from configs import vqvae_digits, vqvae_mnist, vqvae_mnist_fsq, vqvae_mnist_gaussian
 from experiments.vqvae import make_experiment, vector_quantized
 from genjax.objectives import quantize
-from genjax.train.checkpoint import Checkpointer
+from genjax.training.checkpoint import Checkpointer
 from genjax.typing import DataSpec, UserError
 
 KEY = jax.random.key(0)

@@ -35,7 +35,7 @@ from genjax.modes.mode import Mode, Trained, data_and_weights, say
 from genjax.pictures import grids
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
-from genjax.train import distributed
+from genjax.training import distributed
 from genjax.typing import UserError
 
 

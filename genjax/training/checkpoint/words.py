@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from genjax.train.checkpoint.digest import DamagedError
+from genjax.training.checkpoint.digest import DamagedError
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

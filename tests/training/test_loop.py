@@ -10,11 +10,11 @@ import pytest
 from jax.experimental import io_callback
 
 from genjax.experiment import Experiment
-from genjax.train import loop
-from genjax.train.checkpoint import Checkpointer
-from genjax.train.compile import compile_experiment
-from genjax.train.metrics import MetricWriter
-from genjax.train.progress import Progress
+from genjax.training import loop
+from genjax.training.checkpoint import Checkpointer
+from genjax.training.compile import compile_experiment
+from genjax.training.metrics import MetricWriter
+from genjax.training.progress import Progress
 from genjax.typing import DivergedError, Stopped, UserError
 
 BATCH = 4

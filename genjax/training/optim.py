@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax.train.microbatch import in_turn
+from genjax.training.microbatch import in_turn
 from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
 
 Variables = Any  # a pytree of arrays (B, ...)

@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from genjax.train.checkpoint import Checkpointer
-from genjax.train.compile import CompiledExperiment, Status
-from genjax.train.metrics import MetricWriter
-from genjax.train.progress import Progress
+from genjax.training.checkpoint import Checkpointer
+from genjax.training.compile import CompiledExperiment, Status
+from genjax.training.metrics import MetricWriter
+from genjax.training.progress import Progress
 from genjax.typing import (
     Array,
     Batch,

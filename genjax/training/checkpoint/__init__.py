@@ -16,7 +16,7 @@ On disk, below the directory that is given:
     discarded/              steps no longer wanted, until the next call removes them
 """
 
-from genjax.train.checkpoint.checkpointer import Checkpointer
-from genjax.train.checkpoint.reading import Restored
+from genjax.training.checkpoint.checkpointer import Checkpointer
+from genjax.training.checkpoint.reading import Restored
 
 __all__ = ["Checkpointer", "Restored"]

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from genjax.train import workdir
+from genjax.training import workdir
 from genjax.typing import UserError
 
 CONFIG = {
@@ -35,7 +35,7 @@ def changed(**fields):
 
 HOLD = textwrap.dedent("""
     import sys, time
-    from genjax.train import workdir
+    from genjax.training import workdir
     with workdir.lock(sys.argv[1]):
         print("held", flush=True)
         time.sleep(60)

@@ -13,7 +13,7 @@ import optax
 
 from genjax.fields import Count, NonNegative, Positive, Share, Steps
 from genjax.state import TrainState, TrainStep, raw
-from genjax.train.optim import LossFn, ema_update, make_optimizer, mean_gradients
+from genjax.training.optim import LossFn, ema_update, make_optimizer, mean_gradients
 from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
 
 

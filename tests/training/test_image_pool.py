@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.train.image_pool import empty_pool, query
+from genjax.training.image_pool import empty_pool, query
 
 KEY = jax.random.key(0)
 

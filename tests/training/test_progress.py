@@ -1,6 +1,6 @@
 import io
 
-from genjax.train.progress import Progress
+from genjax.training.progress import Progress
 
 
 class Terminal(io.StringIO):

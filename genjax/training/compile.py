@@ -28,7 +28,7 @@ from jax.sharding import Mesh
 
 from genjax.experiment import Experiment
 from genjax.streams import Stream, stream_key
-from genjax.train.sharding import batch_sharding, replicated, state_shardings
+from genjax.training.sharding import batch_sharding, replicated, state_shardings
 from genjax.typing import Array, Batch, Key, Metrics
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from genjax.train.optim import ema_update, make_optimizer, mean_gradients
+from genjax.training.optim import ema_update, make_optimizer, mean_gradients
 from genjax.typing import UserError
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from genjax.train.stop import SIGNALS, StopRequest
+from genjax.training.stop import SIGNALS, StopRequest
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -30,7 +30,7 @@ def test_a_time_limit_asks():
 def test_the_third_signal_leaves_at_once():
     code = (
         "import time, sys\n"
-        "from genjax.train.stop import StopRequest\n"
+        "from genjax.training.stop import StopRequest\n"
         "with StopRequest():\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"

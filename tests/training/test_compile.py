@@ -7,12 +7,12 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from genjax.experiment import Experiment
-from genjax.train.compile import (
+from genjax.training.compile import (
     compile_experiment,
     evaluate_lazily,
     train_compiler_options,
 )
-from genjax.train.sharding import make_mesh
+from genjax.training.sharding import make_mesh
 
 RATE = 0.25
 

@@ -21,8 +21,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax.train.checkpoint import Checkpointer, digest, folder, tree
-from genjax.train.checkpoint import checkpointer as module
+from genjax.training.checkpoint import Checkpointer, digest, folder, tree
+from genjax.training.checkpoint import checkpointer as module
 from genjax.typing import DivergedError, SaveError, UserError
 
 
@@ -636,7 +636,7 @@ KILLED = textwrap.dedent("""
     import itertools, sys
     import jax
     import jax.numpy as jnp
-    from genjax.train.checkpoint import Checkpointer
+    from genjax.training.checkpoint import Checkpointer
 
     with Checkpointer(sys.argv[1]) as checkpointer:
         restored = checkpointer.restore({"x": jax.ShapeDtypeStruct((100_000,), "f4")})
@@ -844,7 +844,7 @@ WORKER = textwrap.dedent("""
     import jax.numpy as jnp
     import numpy as np
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
-    from genjax.train.checkpoint import Checkpointer
+    from genjax.training.checkpoint import Checkpointer
 
     mesh = Mesh(np.array(jax.devices()), ("fsdp",))
     sharding = NamedSharding(mesh, PartitionSpec("fsdp"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genjax.train.distributed import in_cluster, initialize
+from genjax.training.distributed import in_cluster, initialize
 from genjax.typing import UserError
 
 ROOT = Path(__file__).parents[2]

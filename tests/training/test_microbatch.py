@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.train.microbatch import in_turn
+from genjax.training.microbatch import in_turn
 from genjax.typing import UserError
 
 

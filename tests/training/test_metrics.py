@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.train.metrics import (
+from genjax.training.metrics import (
     MetricWriter,
     read_lines,
     write_atomically,

@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 import genjax
-from genjax.train.checkpoint import (
+from genjax.training.checkpoint import (
     digest,
     folder,
     noise,
@@ -25,7 +25,7 @@ from genjax.train.checkpoint import (
     tree,
     words,
 )
-from genjax.train.checkpoint.reading import Cause, Failure, Restored
+from genjax.training.checkpoint.reading import Cause, Failure, Restored
 from genjax.typing import DivergedError, SaveError, UserError
 
 StateT = TypeVar("StateT")

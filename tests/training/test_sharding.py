@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from genjax.train.sharding import make_mesh, state_shardings
+from genjax.training.sharding import make_mesh, state_shardings
 from genjax.typing import UserError
 
 

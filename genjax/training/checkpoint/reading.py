@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import orbax.checkpoint as ocp
 
-from genjax.train.checkpoint import digest, folder, noise, tree, words
-from genjax.train.checkpoint.digest import DamagedError
+from genjax.training.checkpoint import digest, folder, noise, tree, words
+from genjax.training.checkpoint.digest import DamagedError
 from genjax.typing import UserError
 
 StateT = TypeVar("StateT")

@@ -81,12 +81,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
     """EDM on images or points. Raises UserError for what does not fit."""
     method, path = config.method, paths.edm(config.method.sigma_max)
     augments, inputs = method.augment_probability > 0, config.inputs
-    scale, told = inputs.scale(spec), {}
-    if augments:  # the network is told of a flip too, so inputs must not hide it
+    scale, model = inputs.scale(spec), dict(config.model)
+    if augments:  # the network sees whether a flip happened: inputs must not hide it
         augmentation.check_images(spec)
         inputs = dataclasses.replace(inputs, flip=False)
-        told = {"num_augment": augmentation.NUM_PARAMETERS}
-    network = make_network(spec, **config.model, **told)
+        model["num_augment"] = augmentation.NUM_PARAMETERS
+    network = make_network(spec, **model)
 
     def init(key: Key) -> Params:
         params = network.init(key)
@@ -116,7 +116,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
         net = network.bind(params, label)
         return {"loss_weighted": error_of(net, x0, key, method)[0]}
 
-    model = DiffusionModel(
+    diffusion = DiffusionModel(
         denoiser=lambda params, label: preconditioned(
             in_unit_time(network.bind(params, label)), path, method.sigma_data
         ),
@@ -127,7 +127,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
         num_classes=network.num_classes,
         end=method.sigma_min / method.sigma_max,
     )
-    return as_experiment(config, model, init, loss_fn=loss_fn, losses=losses)
+    return as_experiment(config, diffusion, init, loss_fn=loss_fn, losses=losses)
 
 
 def in_unit_time(net: Net) -> Net:

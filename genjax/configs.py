@@ -288,7 +288,7 @@ def make_experiment(
 ) -> Experiment:
     """The experiment of a config. Raises UserError where it does not fit the data."""
     _, own = check(config.to_dict(), beside)
-    return find_experiment(config.experiment, beside).make_experiment(own, spec)
+    return find_experiment(str(config.experiment), beside).make_experiment(own, spec)
 
 
 def _parts(

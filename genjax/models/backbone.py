@@ -92,7 +92,7 @@ def make_network(
         **more: Any,
     ) -> Array:
         t, train = jnp.broadcast_to(t, x.shape[:1]), dropout_key is not None
-        streams = {"dropout": dropout_key} if train else {}
+        streams: dict[str, Any] = {"dropout": dropout_key} if train else {}
         variables = {"params": params}
         out = module.apply(
             variables, see(x, t), t, label, train=train, rngs=streams, **more

@@ -61,12 +61,12 @@ class Learner:
             before, now = (state.ema_params, state.ema_stats), (params, stats)
             mean = ema_update(before, now, step=state.step, decay=self.ema_decay)
         step, early = state.step + 1, state.early_params
+        ema_params, ema_stats = mean or (None, None)
         if early is not None:  # follows the average until then, and stays
             following = step <= self.snapshot_step
             early = jax.tree.map(
-                lambda kept, new: jnp.where(following, new, kept), early, mean[0]
+                lambda kept, new: jnp.where(following, new, kept), early, ema_params
             )
-        ema_params, ema_stats = mean or (None, None)
         return TrainState(params, stats, ema_params, ema_stats, opt_state, step, early)
 
     def descend(

@@ -1,8 +1,8 @@
 """Stopping on request: signals and the time limit set a flag, nothing more.
 
 The flag travels through the compiled step, so all processes see it at the same step
-without a further collective; see `genjax.training.loop`. JAX's own preemption service is
-not used: it does nothing in a run of one process and can lose a signal in others.
+without a further collective; see `genjax.training.loop`. JAX's own preemption service
+is not used: it does nothing in a run of one process and can lose a signal in others.
 """
 
 import os

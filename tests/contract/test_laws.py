@@ -254,8 +254,8 @@ def test_learns_a_toy_problem(name, request):
     module = importlib.import_module(f"tests.experiments.test_{name}")
     learns = [f for n, f in vars(module).items() if n.startswith("test_learns_")]
     assert learns, (
-        f"{path.name} needs a test_learns_...(): a toy problem, a distance to its known "
-        "truth, a stated bound"
+        f"{path.name} needs a test_learns_...(): a toy problem, a distance to its "
+        "known truth, a stated bound"
     )
     for learn in learns:
         learn()

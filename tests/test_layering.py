@@ -9,6 +9,8 @@ ROOT = Path(__file__).parent.parent
 BASE = {"typing"}
 DIFFUSION = BASE | {"axes", "choices", "diffusion", "distributions", "fields"}
 DIFFUSION |= {"labels", "log_likelihood", "scale", "state"}
+OBJECTIVES = BASE | {"axes", "choices", "distributions", "fields", "log_likelihood"}
+OBJECTIVES |= {"objectives", "scale"}
 LAYERS = {  # a file or folder of genjax; the longest name that fits a file counts
     "typing": set(),
     "axes": BASE,
@@ -25,7 +27,9 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "fields": BASE | {"choices"},
     "inputs": BASE | {"fields", "labels", "scale"},
     "models": BASE | {"choices", "fields", "nn"},
-    "objectives": BASE | {"axes", "distributions", "fields"},
+    "objectives": OBJECTIVES,
+    "objectives.codes": OBJECTIVES | {"experiment"},  # as diffusion.as_experiment
+    "objectives.gaps": OBJECTIVES | {"training"},  # its posteriors are optimized
     "augment": BASE | {"choices", "fields", "objectives"},
     "diffusion": DIFFUSION,
     # the contract names the diffusion model

@@ -18,7 +18,7 @@ from genjax.distributions import (
     discretized_normal_log_prob,
     normal_log_prob,
 )
-from genjax.experiment import LogLikelihood
+from genjax.log_likelihood import LogLikelihood
 from genjax.scale import Scale
 from genjax.typing import Array, Batch, Key, Params
 

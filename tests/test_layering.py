@@ -22,8 +22,8 @@ LAYERS = {
     "moments": BASE,
     "bijectors": BASE,
     "models": BASE | {"choices", "fields", "nn"},
-    "objectives": BASE | {"distributions"},
-    "augment": BASE | {"choices"},
+    "objectives": BASE | {"axes", "distributions", "fields"},
+    "augment": BASE | {"choices", "fields"},
     # the contract names the diffusion model, which is made of the following
     "experiment": BASE | {"diffusion"},
     "diffusion": BASE
@@ -46,7 +46,7 @@ LAYERS = {
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},
     "models": {"optax", "ml_collections", "orbax"},
-    "objectives": {"flax", "optax", "ml_collections"},
+    "objectives": {"flax", "ml_collections"},
     "augment": {"flax", "optax", "ml_collections"},
     "diffusion": {"flax", "ml_collections"},
     "fields": {"jax", "flax", "ml_collections"},

@@ -68,8 +68,9 @@ class R3GANGenerator(nn.Module):
     widths: features of each resolution, from the image inwards; each next one is half
         as large. blocks: residual blocks of each.
     expansion, group_size: of (1); channels a group, 0: one group.
-    num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, whose embedding of
-        class_dim numbers is concatenated to the noise.
+    num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, whose embedding is
+        concatenated to the noise.
+    class_dim: numbers of that embedding.
     """
 
     shape: tuple[int, ...]

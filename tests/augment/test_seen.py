@@ -31,7 +31,7 @@ def test_data_and_samples_are_changed_by_one_law(kind):
     real, fake = jax.jit(augment.seen)(KEY, x, x, p)
     assert real.shape == fake.shape == x.shape
     assert not np.array_equal(real, fake)  # each image by itself
-    assert np.mean(real) == pytest.approx(np.mean(fake), abs=0.15)
+    assert abs(float(real.mean() - fake.mean())) < 0.15
     slope = jax.grad(lambda fake: augment.seen(KEY, x, fake, p)[1].sum())(x)
     assert np.abs(slope).max() > 0
 

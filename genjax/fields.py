@@ -51,7 +51,7 @@ class Range(NamedTuple):
     above: bool = False
     below: bool = False
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         """Whether value lies in the range."""
         if value in (self.low, self.high):
             return not (self.above if value == self.low else self.below)

@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec
 from sklearn.decomposition import PCA
 
 from experiments.vae_per_datapoint import Rows, climb, first_of_each, per_row, prior
-from genjax.train.optim import make_optimizer
+from genjax.training.optim import make_optimizer
 from tests.experiments.code_models import KEY, build, digits, unit
 
 NUM_TRAIN = 400

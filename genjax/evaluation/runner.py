@@ -164,14 +164,26 @@ class Evaluator(Generic[StateT]):
             key = jax.random.fold_in(self._test_key, j)
             values, log_prob, kept = self._values(state, batch, mask, key)
             kept = np.asarray(kept)
+            of_domain = self._rows_of_domains(batch, kept)
             for name, value in values.items():
-                named.setdefault(name, []).append(_rows(name, value, kept))
+                counted = of_domain.get(name[-2:], kept)
+                named.setdefault(name, []).append(_rows(name, value, counted))
             if log_prob is not None:
                 log_probs.append(_rows("log_likelihood", log_prob, kept))
         means = {k: float(np.concatenate(v).mean()) for k, v in named.items()}
         if not log_probs:
             return means, {}
         return means, likelihood_metrics(np.concatenate(log_probs), self._spec)
+
+    def _rows_of_domains(
+        self, batch: Batch, kept: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Which rows count for values of one domain, "_a" or "_b": each image once."""
+        if not self._spec.eval_sizes:
+            return {}
+        (index,) = self._fetchable((batch["index"],))
+        a, b = (kept & (np.asarray(index) < size) for size in self._spec.eval_sizes)
+        return {"_a": a, "_b": b}
 
     def _per_example(self, state: StateT, batch: Batch, mask: Array, key: Key):
         """(named values, log-likelihoods or None, the mask): traced once."""

@@ -73,7 +73,7 @@ def test_the_fingerprint_changes_with_the_content(tmp_path, pictures, monkeypatc
     assert read_files(pictures).fingerprint == folder
     os.utime(pictures / "sub" / "3.png", (1, 1))
     assert read_files(pictures).fingerprint == folder  # touched, but the same
-    shutil.copy(pictures / "sub" / "2.png", pictures / "sub" / "3.png")
+    shutil.copy(pictures / "sub" / "4.png", pictures / "sub" / "3.png")
     assert read_files(pictures).fingerprint != folder
 
 

@@ -43,15 +43,14 @@ def in_memory(
 
     source: what the examples were made from and how, JSON values: when it changes, the
         split is decoded anew.
-    cache_dir: None: $GENJAX_CACHE, or else ~/.cache/genjax.
+    cache_dir: where: see `folder_of`.
 
     Raises UserError where the directory cannot be written or an example not decoded.
     """
-    folder = Path(cache_dir or os.environ.get("GENJAX_CACHE") or "~/.cache/genjax")
     key = json.dumps([_FORMAT, split.name, dict(source), shape], sort_keys=True)
     name = re.sub(r"[^A-Za-z0-9.]+", "_", split.name)
     name = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    stem = folder.expanduser().absolute() / name
+    stem = folder_of(cache_dir) / name
     wanted = {
         "image": ((len(split), *shape), np.dtype(np.uint8)),
         "label": ((len(split),), np.dtype(np.int32)),
@@ -72,6 +71,12 @@ def in_memory(
                 "data.cache_dir or GENJAX_CACHE to another directory"
             )
     return split_from_arrays(split.name, arrays["image"], arrays["label"])
+
+
+def folder_of(cache_dir: str | None) -> Path:
+    """cache_dir, or $GENJAX_CACHE, or else ~/.cache/genjax."""
+    folder = Path(cache_dir or os.environ.get("GENJAX_CACHE") or "~/.cache/genjax")
+    return folder.expanduser().absolute()
 
 
 def _open(

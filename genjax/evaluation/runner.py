@@ -175,9 +175,7 @@ class Evaluator(Generic[StateT]):
             return means, {}
         return means, likelihood_metrics(np.concatenate(log_probs), self._spec)
 
-    def _rows_of_domains(
-        self, batch: Batch, kept: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def _rows_of_domains(self, batch: Batch, kept: np.ndarray) -> dict[str, np.ndarray]:
         """Which rows count for values of one domain, "_a" or "_b": each image once."""
         if not self._spec.eval_sizes:
             return {}

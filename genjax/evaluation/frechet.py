@@ -104,9 +104,8 @@ def _factor(cov: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
 
     Cholesky with pivots: its rounding errors are those of each column's own scale.
     """
-    lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(
-        np.asarray(cov, np.float64), lower=1
-    )
+    pivoted_cholesky = scipy.linalg.lapack.dpstrf  # pyright: ignore (not in its stubs)
+    lower, pivots, rank, _ = pivoted_cholesky(np.asarray(cov, np.float64), lower=1)
     factor = np.empty((len(cov), rank))
     factor[pivots - 1] = np.tril(lower)[:, :rank]  # LAPACK counts from 1
     return factor

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from genjax.implicit.frames import Frame, Line
-from genjax.implicit.pictures import Curve, draw_curves
 from PIL import Image
 from scipy import stats
 

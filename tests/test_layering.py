@@ -37,7 +37,8 @@ LAYERS = {
     "evaluation.__main__": BASE | {"evaluation", "data", "train", "score"},
     # where they all meet
     "run": BASE
-    | {"configs", "data", "evaluation", "experiment", "score", "streams", "train"},
+    | {"choices", "configs", "data", "diffusion", "evaluation", "experiment", "score"}
+    | {"streams", "train"},
     "modes": BASE
     | {"choices", "configs", "data", "diffusion", "evaluation", "experiment", "fields"}
     | {"labels", "run", "score", "streams", "train"},

@@ -30,7 +30,9 @@ class Options:
     weights: Literal["ema", "raw", "both"] | None = None  # both: one after the other
     seed: Seed = 0  # of all that is drawn
     labels: tuple[int, ...] | None = None  # of the samples, repeated in turn: 3 or 0,1
-    extractor: str | None = None  # network to compare samples in (evaluation/extractors.py)
+    extractor: str | None = (
+        None  # network to compare samples in (evaluation/extractors.py)
+    )
 
 
 def check(run: Run, options: Options) -> None:

@@ -1,38 +1,30 @@
 """Trains, evaluates, samples or looks into an experiment, chosen by a config file.
 
 python launch.py --config=configs/ddpm_digits.py
-python launch.py --config=configs/ddpm_digits.py --mode=sample --num_samples=100
+python launch.py --workdir=runs/ddpm_digits --mode=sample --num_samples=100
 
-The way to the maths: the config names an experiment, experiments/<name>.py holds the
-method, and what that imports from genjax holds the formulas. genjax/modes.py puts the
-experiment, its data and the loop together.
+From here to the maths: the config names an experiment, experiments/<name>.py holds the
+method, and what that imports from genjax holds the formulas. genjax/run.py puts the
+experiment and its data together, and genjax/modes/ does what --mode says.
 """
 
-import importlib
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from genjax import commandline
-from genjax.choices import nearest
 from genjax.typing import DivergedError, SaveError, Stopped, UserError
 
-if TYPE_CHECKING:
-    from genjax.experiment import MakeExperiment
-
 EXIT_USER, EXIT_STOPPED, EXIT_DIVERGED, EXIT_NOT_SAVED = 2, 75, 77, 78
-EXPERIMENTS = Path(__file__).parent / "experiments"
 
 
-def main(argv: list[str]) -> int:
-    """Runs one command line and returns its exit code."""
+def main(argv: Sequence[str]) -> int:
+    """Runs one command line, without the program's name; returns the exit code."""
     try:
-        options = commandline.parse(argv)
-        make_experiment = find_experiment(options.config.experiment)
-        # Late: a mistake on the command line is answered before all this is loaded.
-        from genjax import modes
-
-        modes.run(options, make_experiment, find_experiment)
+        text = commandline.answer(argv)
+        if text is not None:
+            print(text)
+            return 0
+        commandline.parse(argv).start()
     except UserError as error:
         return _say(error, EXIT_USER)
     except Stopped as place:
@@ -44,19 +36,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def find_experiment(name: str) -> "MakeExperiment":
-    """`make_experiment` of experiments/<name>.py. Raises UserError if there is none."""
-    known = sorted(p.stem for p in EXPERIMENTS.glob("*.py") if p.stem[0] != "_")
-    if name not in known:
-        hint = nearest(name, known) or f"; there are {', '.join(known)}"
-        raise UserError(f"there is no experiments/{name}.py{hint}")
-    return importlib.import_module(f"experiments.{name}").make_experiment
-
-
 def _say(message: object, code: int) -> int:
     print(f"genjax: {message}", file=sys.stderr)
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main(sys.argv[1:]))

@@ -1,371 +1,324 @@
-"""The command line: absl flags and a config file, with one sentence for a mistake.
+"""The command line: flags, a config, and one sentence for a mistake.
 
-Everything is checked before data, devices or the run folder are touched.
+    python launch.py --config=FILE[:variant] --mode=MODE --config.section.field=value
+
+The config's fields and the flags of a mode are both sections (`genjax.fields`), and a
+text is read as the field that it is for. All of it is checked before data, devices or
+the run folder are touched.
 """
 
+import ast
 import dataclasses
-import importlib.util
-import math
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from genjax import configs, fields
 from genjax.choices import nearest
-from genjax.typing import Config, Direction, UserError
+from genjax.fields import Count, Field, NonNegative, Steps
+from genjax.modes.mode import Mode
+from genjax.modes.table import MODES, find_mode
+from genjax.run import Run, no_trained_run
+from genjax.train import compile, distributed
+from genjax.train import workdir as folder
+from genjax.train.stop import StopRequest
+from genjax.typing import UserError
 
-Weights = Literal["ema", "raw"]
-MODES = (
-    "train",
-    "evaluate",
-    "sample",
-    "latents",
-    "classify",
-    "solvers",
-    "trajectories",
-    "implicit",
-    "translate",
-)
-SECTIONS = ("data", "model", "optim", "training", "sampler", "eval", "mesh")
-
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    help_string="FILE[:variant], a Python file with get_config(variant); it is run, so "
-    "use only files you trust. Override any field by --config.section.field=value.",
-)
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "run folder; default runs/<config name>[_<variant>]"
-)
-MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
-OVERRIDE_CONFIG = flags.DEFINE_bool(
-    "override_config",
-    False,
-    "go on in a workdir whose stored config or data differ from the given ones",
-)
-MAX_SECONDS = flags.DEFINE_float(
-    "max_seconds", None, "stop, save and exit with 75 after so long", lower_bound=0.0
-)
-STEP = flags.DEFINE_integer(
-    "step", None, "all but train: checkpoint to use; default the newest"
-)
-WEIGHTS = flags.DEFINE_enum(
-    "weights",
-    None,
-    ["ema", "raw", "both"],
-    "all but train: the moving average of the weights, or the weights themselves; "
-    "default the average where there is one; evaluate also takes both, in turn",
-)
-NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "sample: how many", lower_bound=1)
-LABELS = flags.DEFINE_list(
-    "labels",
-    None,
-    "sample, evaluate, trajectories: class numbers, repeated in turn, like 3 or 0,1",
-)
-EXTRACTOR = flags.DEFINE_string(
-    "extractor",
-    None,
-    "evaluate: a network in whose features samples are compared as well, and which "
-    "reads the labels of samples; translate: which reads the labels of translations of "
-    "the test images: mnist_lenet512_v1, fashion_mnist_lenet512_v1, "
-    "cifar10_resnet18_v1, cifar10_jpeg75_resnet18_v1, inception:FILE or "
-    "inception_tf1:FILE with weights of your own, or MODULE:FUNCTION, a function of "
-    "your own",
-)
-SEED = flags.DEFINE_integer(
-    "seed", 0, "all but train: random seed", lower_bound=0, upper_bound=2**32 - 1
-)
-OUT = flags.DEFINE_string(
-    "out",
-    None,
-    "sample, translate: output folder; default <workdir>/generated, "
-    "<workdir>/translated",
-)
-INPUT = flags.DEFINE_string(
-    "input", None, "translate: a picture, or a folder of pictures to any depth"
-)
-DIRECTION = flags.DEFINE_enum(
-    "direction", None, ["a_to_b", "b_to_a"], "translate: from which domain to which"
-)
-NUM_IMAGES = flags.DEFINE_integer(
-    "num_images",
-    11,
-    "latents, trajectories: images in a row of their pictures",
-    lower_bound=2,
-)
-PAIRS = flags.DEFINE_string(
-    "pairs",
-    None,
-    'latents: test rows to interpolate between, like "3,17;5,8"; default the first of '
-    "two classes each",
-)
-BESIDE = flags.DEFINE_string(
-    "beside",
-    None,
-    "latents, implicit: run folder of another model, to show its codes, its curves",
-)
-SOLVERS = flags.DEFINE_list(
-    "solvers", None, "solvers: which to compare, like ddim,heun; default all"
-)
-EVALUATIONS = flags.DEFINE_list(
-    "evaluations",
-    ["5", "10", "20", "50"],
-    "solvers: how often each may evaluate the model for a sample",
-)
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "several processes, by hand: host:port of process 0"
-)
-NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "several processes, by hand: how many"
-)
-PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "several processes, by hand: the number of this one, from 0"
-)
+EXAMPLE = "python launch.py --config=configs/ddpm_digits.py"
+HELP = ("--help", "-h", "-help")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """A checked command line; the flags above say what the fields mean."""
+class Flags:
+    """The flags of every mode, beside --config.section.field."""
 
-    config: Config
+    config: str | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
+    workdir: str | None = None  # run folder; default runs/<config name>[_<variant>]
+    mode: str = "train"  # what to do
+    override_config: bool = False  # go on where the stored config or data differ
+    max_seconds: NonNegative | None = None  # stop, save and exit with 75 after so long
+    coordinator: str | None = None  # several processes, by hand: host:port of the first
+    num_processes: Count | None = None  # several processes, by hand: how many
+    process_id: Steps | None = None  # several processes, by hand: this one's, from 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CommandLine:
+    """A checked command line. options: of the mode. beside: the config's file."""
+
+    config: ConfigDict
     workdir: Path
-    mode: str = "train"
-    override_config: bool = False
-    max_seconds: float | None = None
-    step: int | None = None
-    weights: Weights | None = None
-    both_weights: bool = False
-    num_samples: int = 64
-    labels: tuple[int, ...] | None = None
-    extractor: str | None = None
-    seed: int = 0
-    out: Path | None = None
-    input: Path | None = None
-    direction: Direction | None = None
-    num_images: int = 11
-    pairs: tuple[tuple[int, int], ...] | None = None
+    mode: Mode
+    options: Any
+    flags: Flags
     beside: Path | None = None
-    solvers: tuple[str, ...] | None = None
-    evaluations: tuple[int, ...] = (5, 10, 20, 50)
-    coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
+
+    def start(self) -> None:
+        """Does it, alone or together with other processes."""
+        flags = self.flags
+        distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
+        compile.use_persistent_cache()
+        with StopRequest(flags.max_seconds) as stop:
+            self.mode.start(self.open(stop), self.options)
+
+    def open(self, stop: Callable[[], bool] = lambda: False) -> Run:
+        """The run; of a mode that looks at a checkpoint, one that was trained.
+
+        Raises UserError if there is none, or if its config is another.
+        """
+        spec = None
+        if self.mode.trained:
+            if not (self.workdir / "checkpoints").is_dir():
+                raise no_trained_run(self.workdir)
+            if not self.flags.override_config:
+                folder.check_same_config(self.workdir, self.config.to_dict())
+                spec = folder.read_run(self.workdir).spec
+        return Run(
+            self.workdir,
+            self.config,
+            beside=self.beside,
+            spec=spec,
+            step=getattr(self.options, "step", None),
+            stop=stop,
+            override_config=self.flags.override_config,
+        )
 
 
-def parse(argv: Sequence[str]) -> Options:
-    """The options that argv gives.
+def parse(argv: Sequence[str]) -> CommandLine:
+    """The command line without the program's name.
 
     Raises UserError, with the nearest valid name where there is one.
     """
-    location = _config_location(argv)
-    if location is not None:
-        _check_overrides(argv, load_config(location))
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        known = [*_own_flags(), "config"]
+    if not argv:
         raise UserError(
-            f"unknown flag --{error.flagname}{nearest(error.flagname, known)}"
-        ) from error
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"a config field of the wrong type: {error}") from error
-    if len(rest) > 1:
-        raise UserError(
-            f"{rest[1]!r} is not a flag; flags are written --name=value, as in "
-            "--config=configs/ddpm_digits.py"
+            f"say what to train, as in {EXAMPLE}; --list shows the configs, and --help "
+            "what else there is"
         )
-    if location is None:
-        raise UserError(
-            "--config is missing: name a file, as in --config=configs/ddpm_digits.py"
-        )
-    check_config(CONFIG.value)
-    both = WEIGHTS.value == "both"
-    if both and MODE.value != "evaluate":
-        raise UserError(
-            f"--weights=both is for --mode=evaluate; --mode={MODE.value} takes ema "
-            "or raw"
-        )
-    return Options(
-        config=CONFIG.value,
-        workdir=_absolute(WORKDIR.value or _default_workdir(location)),
-        mode=MODE.value,
-        override_config=OVERRIDE_CONFIG.value,
-        max_seconds=MAX_SECONDS.value,
-        step=STEP.value,
-        # DEFINE_enum holds it
-        weights=None if both else cast(Weights | None, WEIGHTS.value),
-        both_weights=both,
-        num_samples=NUM_SAMPLES.value,
-        labels=_parse_labels(LABELS.value),
-        extractor=EXTRACTOR.value,
-        seed=SEED.value,
-        out=_absolute(OUT.value) if OUT.value else None,
-        input=_absolute(INPUT.value) if INPUT.value else None,
-        direction=cast(Direction | None, DIRECTION.value),  # DEFINE_enum holds it
-        num_images=NUM_IMAGES.value,
-        pairs=_parse_pairs(PAIRS.value),
-        beside=_absolute(BESIDE.value) if BESIDE.value else None,
-        solvers=tuple(name.strip() for name in SOLVERS.value or ()) or None,
-        evaluations=_parse_evaluations(EVALUATIONS.value),
-        coordinator=COORDINATOR.value,
-        num_processes=NUM_PROCESSES.value,
-        process_id=PROCESS_ID.value,
+    given = list(words(argv))
+    overrides = {n[7:]: text for n, text in given if n.startswith("config.")}
+    texts = {n: text for n, text in given if not n.startswith("config.")}
+    mode = find_mode(texts.get("mode") or "train")
+    shared, own = fields.fields_of(Flags), fields.fields_of(mode.options)
+    check_known(texts, mode, {**shared, **own})
+    flags = read_flags(Flags, {n: t for n, t in texts.items() if n in shared})
+    config, beside = find(flags, mode)
+    config = override(config, overrides, beside)
+    return CommandLine(
+        config=config,
+        workdir=workdir_of(flags),
+        mode=mode,
+        options=read_flags(
+            mode.options, {n: t for n, t in texts.items() if n not in shared}
+        ),
+        flags=flags,
+        beside=beside,
     )
 
 
-def load_config(location: str) -> Config:
-    """The config that FILE[:variant] gives. Raises UserError if it does not."""
-    file, variant = _split(location)
-    path = Path(file)
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path("configs")
-        near = nearest(path.name, [p.name for p in folder.glob("*.py")])
-        raise UserError(f"there is no config file {file}{near}")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
-        raise UserError(
-            f"{file} is not a Python file: a config is one, with get_config"
-        )
-    module = importlib.util.module_from_spec(module_spec)
+def words(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """(name, text) of --name=text and --name text; text None of --name alone.
+
+    --noname is --name=false. Raises UserError for what is no flag.
+    """
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        match = re.fullmatch(r"--?([A-Za-z][\w.]*)(?:=(.*))?", word, re.DOTALL)
+        if match is None:
+            raise UserError(
+                f"{word!r} is not a flag; flags are written --name=value, as in "
+                "--config=configs/ddpm_digits.py"
+            )
+        name, text = match[1], match[2]
+        if text is None and name[:2] == "no" and is_switch(name[2:]):
+            name, text = name[2:], "false"
+        elif text is None and (name.startswith("config.") or not is_switch(name)):
+            if rest and not re.match(r"--?[A-Za-z]", rest[0]):
+                text = rest.pop(0)
+        yield name, text
+
+
+def is_switch(name: str) -> bool:
+    """Whether --name and --noname may stand alone: of a field of the config too."""
+    sections = (Flags, *(find_mode(mode).options for mode in MODES))
+    known = {n: f for s in sections for n, f in fields.fields_of(s).items()}
+    if name not in known:
+        return name.startswith("config.")
+    return fields.plain_type(known[name].kind) is bool
+
+
+def check_known(
+    texts: Mapping[str, Any], mode: Mode, known: Mapping[str, Field]
+) -> None:
+    """Raises UserError for a flag that the mode does not have."""
+    for name in texts:
+        if name in known:
+            continue
+        owners = [
+            other
+            for other in MODES
+            if name in fields.fields_of(find_mode(other).options)
+        ]
+        if owners:
+            raise UserError(
+                f"--{name} is a flag of {' and '.join(f'--mode={o}' for o in owners)}, "
+                f"not of --mode={mode.name}"
+            )
+        hint = nearest(name, known) or "; --help shows the flags"
+        raise UserError(f"unknown flag --{name}{hint}")
+
+
+def read_flags(section: type, texts: Mapping[str, str | None]) -> Any:
+    """The section that these texts give. Raises UserError, which names the flag."""
+    values, known = {}, fields.fields_of(section)
+    for name, text in texts.items():
+        values[name] = _value_of(known[name], f"--{name}", text)
     try:
-        module_spec.loader.exec_module(module)
-        return module.get_config(variant) if variant else module.get_config()
-    except SyntaxError as error:
-        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UserError(f"{file} gives no config: {error}") from error
+        return fields.read(section, values)
+    except UserError as error:  # a section's fields are flags here
+        raise UserError(re.sub(r"\bconfig\.(?=\w)", "--", str(error))) from error
 
 
-def check_config(config: Config) -> None:
-    """Raises UserError that names every field whose value cannot be right."""
-    missing = [name for name in ("experiment", "seed", *SECTIONS) if name not in config]
-    if missing:
-        raise UserError(f"the config lacks {', '.join(missing)}")
-    positive = [
-        f"training.{name}"
-        for name in (
-            "num_steps",
-            "batch_size",
-            "log_every",
-            "save_every",
-            "sample_every",
-            "eval_every",
-            "steps_per_call",
+def _value_of(field: Field, name: str, text: str | None) -> Any:
+    if text is None:
+        if fields.plain_type(field.kind) is not bool:
+            raise UserError(f"{name} needs a value: {name}=...")
+        return True
+    return fields.from_text(field.kind, text, name)
+
+
+# --- the config -----------------------------------------------------------------------
+
+
+def find(flags: Flags, mode: Mode) -> tuple[ConfigDict, Path | None]:
+    """(the config, its file) of --config, or else of the run in --workdir."""
+    if flags.config is not None:
+        file, _, _ = flags.config.partition(":")
+        return configs.load(flags.config), configs.find_config(file)
+    if mode.name == "train" or flags.workdir is None:
+        instead = "" if mode.name == "train" else ", or a run by --workdir"
+        raise UserError(
+            "--config is missing: name a file, as in "
+            f"--config=configs/ddpm_digits.py{instead}"
         )
-    ] + ["optim.learning_rate", "eval.batch_size", "mesh.fsdp"]
-    fields = flatten(config)
-    problems = [
-        f"{name} must be above 0, got {fields.get(name)}"
-        for name in positive
-        if not (isinstance(fields.get(name), int | float) and fields[name] > 0)
-    ]
-    problems += [
-        f"{name} must be finite, got {value}"
-        for name, value in fields.items()
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
-    if not 0 <= config.seed < 2**32:
-        problems.append(f"seed must lie in 0 ... 2**32 - 1, got {config.seed}")
-    if problems:
-        raise UserError("; ".join(problems))
+    stored = folder.read_run(workdir_of(flags))
+    return configs.complete(stored.config, stored.config_file), stored.config_file
 
 
-def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
-    """{"optim.learning_rate": 1e-4, ...} of a nested config."""
-    fields = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict | dict):
-            fields |= flatten(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()
-
-
-def _default_workdir(location: str) -> str:
-    """runs/<config name>[_<variant>]."""
-    file, variant = _split(location)
+def workdir_of(flags: Flags) -> Path:
+    """--workdir, or runs/<config name>[_<variant>]."""
+    if flags.workdir is not None:
+        return Path(flags.workdir).expanduser().absolute()
+    assert flags.config is not None
+    file, _, variant = flags.config.partition(":")
     name = Path(file).stem + (f"_{variant}" if variant else "")
-    return "runs/" + re.sub(r"[^\w.-]", "-", name)
+    return Path("runs", re.sub(r"[^\w.-]", "-", name)).absolute()
 
 
-def _parse_labels(labels: list[str] | None) -> tuple[int, ...] | None:
-    if not labels:
-        return None
-    if not all(label.strip().isdecimal() for label in labels):
+def override(
+    config: ConfigDict, texts: Mapping[str, str | None], beside: Path | None
+) -> ConfigDict:
+    """The config with the fields changed that the command line names."""
+    stated, values = config.to_dict(), {}
+    known = configs.flatten(configs.described(stated, beside))
+    for again in (False, True):  # a network of another name has other fields
+        for name, text in texts.items():
+            if again:
+                check_field(name, known)
+            if name in known:
+                values[name] = _value_of(known[name], f"--config.{name}", text)
+        changed = configs.merged(stated, configs.nested(values))
+        known = configs.flatten(configs.described(changed, beside))
+    kept = {n: v for n, v in configs.flatten(changed).items() if n in known}
+    return configs.complete(configs.nested(kept), beside)
+
+
+def check_field(name: str, known: Mapping[str, Any]) -> None:
+    """Raises UserError unless the config has a field of that name."""
+    if name in known:
+        return
+    inside = [field for field in known if field.startswith(f"{name}.")]
+    if inside:
         raise UserError(
-            f"--labels takes class numbers, like 3 or 0,1,2, not {','.join(labels)!r}"
+            f"config.{name} is a section, not a field; it has {', '.join(inside)}"
         )
-    return tuple(int(label) for label in labels)
+    section = name.rpartition(".")[0]
+    beside = [field for field in known if section and field.startswith(f"{section}.")]
+    shown = f"; {section} has {', '.join(beside)}" if beside else ""
+    hint = nearest(name, known, cutoff=0.8) or shown or nearest(name, known)
+    raise UserError(f"unknown config field {name}{hint}")
 
 
-def _parse_evaluations(numbers: list[str]) -> tuple[int, ...]:
-    if not all(n.strip().isdecimal() and int(n) > 0 for n in numbers) or not numbers:
-        raise UserError(
-            "--evaluations takes numbers above 0, like 5,10,20, not "
-            f"{','.join(numbers)!r}"
-        )
-    return tuple(int(n) for n in numbers)
+# --- help -----------------------------------------------------------------------------
 
 
-def _parse_pairs(pairs: str | None) -> tuple[tuple[int, int], ...] | None:
-    if not pairs:
+def answer(argv: Sequence[str]) -> str | None:
+    """What --help, --help with --mode, or --list print; None without them."""
+    if "--list" in argv:
+        return list_configs()
+    if not any(word in argv for word in HELP):
         return None
-    parsed = []
-    for pair in pairs.rstrip(";").split(";"):
-        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", pair)
-        if not match:
-            raise UserError(
-                f'--pairs takes pairs of test rows, like "3,17;5,8", not {pairs!r}'
-            )
-        parsed.append((int(match[1]), int(match[2])))
-    return tuple(parsed)
+    given = list(words([word for word in argv if word not in HELP]))
+    name = dict(given).get("mode")
+    return help_of_all() if name is None else help_of(find_mode(name))
 
 
-def _split(location: str) -> tuple[str, str | None]:
-    file, _, variant = location.partition(":")
-    return file, variant or None
+def help_of_all() -> str:
+    """What can be done, mode by mode, and all flags."""
+    lines = [
+        "Trains, evaluates, samples or looks into an experiment, chosen by a config.",
+        "",
+        f"    {EXAMPLE}",
+        f"    {EXAMPLE}:tiny --config.optim.learning_rate=1e-3",
+        "    python launch.py --workdir=runs/ddpm_digits --mode=sample",
+        "",
+        "--list shows the configs, --mode=show every field of one, --mode=M --help the",
+        "flags of a mode. A config is Python and is run: use only those you trust.",
+        "",
+        *_flag_lines(Flags),
+    ]
+    for mode in map(find_mode, MODES):
+        own = ", ".join(f"--{name}" for name in fields.fields_of(mode.options))
+        lines += ["", f"--mode={mode.name}: {mode.summary}", f"    {mode.example}"]
+        lines += textwrap.wrap(own, 88, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
 
 
-def _config_location(argv: Sequence[str]) -> str | None:
-    """The value of --config=FILE or --config FILE."""
-    for position, argument in enumerate(argv[1:], start=1):
-        match = re.fullmatch(r"--?config=(.+)", argument)
-        if match:
-            return match[1]
-        if argument in ("--config", "-config") and position + 1 < len(argv):
-            return argv[position + 1]
-    return None
+def help_of(mode: Mode) -> str:
+    """What a mode does, and its flags."""
+    lines = [f"--mode={mode.name}: {mode.summary}", f"    {mode.example}", ""]
+    return "\n".join([*lines, *_flag_lines(mode.options), "", *_flag_lines(Flags)])
 
 
-def _check_overrides(argv: Sequence[str], config: Config) -> None:
-    fields = flatten(config)
-    for argument in argv[1:]:
-        match = re.match(r"--?(?:no)?config\.([\w.]+)(=|$)", argument)
-        if not match:
-            continue
-        name = match[1]
-        if name in fields:
-            continue
-        if any(field.startswith(name + ".") for field in fields):
-            raise UserError(
-                f"config.{name} is a section, not a field; it has "
-                + ", ".join(f for f in fields if f.startswith(name + "."))
-            )
-        section = name.rpartition(".")[0]
-        inside = [f for f in fields if section and f.startswith(section + ".")]
-        known = f"; {section} has {', '.join(inside)}" if inside else ""
-        hint = nearest(name, fields, cutoff=0.8) or known or nearest(name, fields)
-        raise UserError(f"unknown config field {name}{hint}")
+def _flag_lines(section: type) -> list[str]:
+    lines = []
+    for name, field in fields.fields_of(section).items():
+        default = "" if field.default in (None, False) else f"={_shown(field.default)}"
+        known = fields.choices_of(field.kind).replace(" or None", "")
+        known = "" if known == "None" else known
+        if name == "mode":
+            known = ", ".join(MODES)
+        words = "; ".join(filter(None, [field.meaning, known]))
+        lines += textwrap.wrap(
+            f"{f'--{name}{default}':<24} {words}", 88, subsequent_indent=" " * 25
+        )
+    return lines
 
 
-def _own_flags() -> list[str]:
-    module = flags.FLAGS.flags_by_module_dict().get(__name__, [])
-    return [flag.name for flag in module]
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def list_configs() -> str:
+    """The configs with the first line of what they say of themselves."""
+    folders = {Path("configs").absolute(), configs.INSTALLED / "configs"}
+    found = {p.stem: p for home in folders for p in sorted(home.glob("[!_]*.py"))}
+    lines = []
+    for name in sorted(found):
+        said = ast.get_docstring(ast.parse(found[name].read_text())) or ""
+        lines.append(f"{name:<28} {said.partition(chr(10))[0]}".rstrip())
+    return "\n".join(lines)

@@ -9,6 +9,7 @@ Configs and experiments are Python files and are run: use only those you trust.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -26,6 +27,7 @@ from genjax.experiment import Experiment
 from genjax.fields import Count, Field, Seed, Share, Steps
 from genjax.typing import DataSpec, UserError
 
+_CODE_HASH = "_genjax_code_hash"  # where a loaded experiment keeps its own
 INSTALLED = Path(__file__).parents[1]  # beside this package: experiments/, configs/
 
 
@@ -202,15 +204,27 @@ def find_experiment(name: str, beside: Path | None = None) -> ModuleType:
     raise UserError(f"there is no experiments/{name}.py{hint}")
 
 
+def code_hash(name: str, beside: Path | None = None) -> str:
+    """SHA-256 of the source of experiments/<name>.py, as `find_experiment` finds it."""
+    module = find_experiment(name, beside)
+    return getattr(module, _CODE_HASH)
+
+
 def _experiment(path: Path) -> ModuleType:
+    """The module of the file as it is now: in a notebook it may have been edited."""
     name = f"experiments.{path.stem}"
-    loaded = sys.modules.get(name)
+    loaded, digest = sys.modules.get(name), hashlib.sha256(path.read_bytes())
     if loaded is not None and Path(loaded.__file__ or "").resolve() == path.resolve():
-        return loaded
+        before = getattr(loaded, _CODE_HASH, digest.hexdigest())
+        if before == digest.hexdigest():
+            setattr(loaded, _CODE_HASH, before)
+            return loaded
     module = _run(path, name)
-    for part in ("Config", "make_experiment"):
-        if not hasattr(module, part):
-            raise UserError(f"{path} is no experiment: it has no {part}")
+    setattr(module, _CODE_HASH, digest.hexdigest())
+    if not callable(getattr(module, "make_experiment", None)):
+        raise UserError(f"{path} is no experiment: it has no make_experiment")
+    if not dataclasses.is_dataclass(getattr(module, "Config", None)):
+        raise UserError(f"{path} is no experiment: it has no dataclass Config")
     return module
 
 
@@ -282,7 +296,7 @@ def check(stated: Mapping[str, Any], beside: Path | None = None) -> tuple[Common
 def make_experiment(
     config: ConfigDict, spec: DataSpec, beside: Path | None = None
 ) -> Experiment:
-    """The experiment of a config on these data. Raises UserError for what does not fit."""
+    """The experiment of a config. Raises UserError where it does not fit the data."""
     _, own = check(config.to_dict(), beside)
     return find_experiment(config.experiment, beside).make_experiment(own, spec)
 
@@ -311,8 +325,8 @@ def _as_config_dict(described: Mapping[str, Any]) -> ConfigDict:
             config[name] = _as_config_dict(field)
             continue
         plain, value = fields.plain_type(field.kind), field.default
-        if value is None and plain is not None:
-            config[name] = placeholder(plain)
+        if value is None:
+            config[name] = None if plain is None else placeholder(plain)
         else:
             config[name] = float(value) if plain is float else value
     return config
@@ -324,15 +338,26 @@ def merged(base: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any
     for other in others:
         for name, value in other.items():
             below = result.get(name)
-            nested = isinstance(value, Mapping) and isinstance(below, Mapping)
-            result[name] = merged(below, value) if nested else value
+            if isinstance(value, Mapping) and isinstance(below, Mapping):
+                value = merged(below, value)
+            result[name] = value
     return result
 
 
 # --- words ----------------------------------------------------------------------------
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"optim": {"learning_rate": 1e-4}} of {"optim.learning_rate": 1e-4}."""
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        found = merged(found, value)
+    return found
+
+
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """{"optim.learning_rate": 1e-4, ...} of a nested config."""
     flat = {}
     for name, value in config.items():

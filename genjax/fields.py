@@ -46,11 +46,11 @@ REQUIRED = dataclasses.MISSING
 class Range(NamedTuple):
     """Numbers from low to high. above: low itself is left out."""
 
-    low: float
-    high: float = math.inf
+    low: int | float
+    high: int | float = math.inf
     above: bool = False
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         """Whether value lies in the range."""
         return self.low < value <= self.high or (value == self.low and not self.above)
 
@@ -153,6 +153,58 @@ def plain_type(kind: Any) -> type | None:
     return kind if kind in (bool, int, float, str) else None
 
 
+def from_text(kind: Any, text: str, name: str) -> Any:
+    """What a flag's text means for a field of this kind: 1e3 is 1000 for an int.
+
+    name: of the flag, for messages. Ranges and names are left to `read`.
+    Raises UserError for a text of another type.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return from_text(arguments[0], text, name)
+    if origin in (Union, types.UnionType):
+        inner = next(a for a in arguments if a is not types.NoneType)
+        return None if text in ("None", "none") else from_text(inner, text, name)
+    plain = plain_type(kind)
+    if plain is tuple:
+        return _tuple_of(arguments[0], text, name)
+    if plain is bool and text.lower() in ("true", "false", "1", "0"):
+        return text.lower() in ("true", "1")
+    if plain in (int, float):
+        return _number(plain, text, name)
+    if plain in (bool, None):
+        raise UserError(f"{name} must be true or false, not {text!r}")
+    return text
+
+
+def _number(plain: type, text: str, name: str) -> Any:
+    try:
+        value = float(text)
+    except ValueError:
+        value = None
+    if plain is float and value is not None:
+        return value
+    if value is not None and value.is_integer():
+        return int(text) if text.lstrip("+-").isdecimal() else int(value)
+    kind = "number" if plain is float else "whole number"
+    raise UserError(f"{name} must be a {kind}, not {text!r}")
+
+
+def _tuple_of(inner: Any, text: str, name: str) -> tuple[Any, ...]:
+    """Of texts like "(1, 2)", "1,2", "1" and "ddim,heun"; of pairs, like "1,2;3,4"."""
+    text = text.strip()
+    if text[:1] in ("(", "[") and text[-1:] in (")", "]"):
+        text = text[1:-1]
+    between = ";" if plain_type(inner) is tuple else ","
+    parts = [part.strip().strip("'\"") for part in text.split(between)]
+    try:
+        return tuple(from_text(inner, part, name) for part in parts if part)
+    except UserError as error:
+        example = {";": "3,17;5,8"}.get(between, "3 or 0,1,2")
+        what = f"like {example}" if plain_type(inner) is not str else ""
+        raise UserError(f"{name} must be a list {what}, not {text!r}") from error
+
+
 def choices_of(kind: Any) -> str:
     """What a field may be, in words: names, a range, or "" for anything of its type."""
     origin, arguments = get_origin(kind), get_args(kind)
@@ -177,7 +229,7 @@ def _fields_with(kind: Any, stated: Mapping[str, Any]) -> Mapping[str, Field]:
 
 def _values(
     fields: Mapping[str, Field],
-    values: Mapping[str, Any],
+    values: Any,
     at: str,
     whole: Any = None,
 ) -> dict[str, Any]:
@@ -240,8 +292,8 @@ def _plain(kind: type, value: Any, name: str) -> Any:
         raise UserError(
             f"config.{name} must be {article} {kind.__name__}, not {value!r}"
         )
-    if kind is float and math.isnan(value):
-        raise UserError(f"config.{name} must be a number, not nan")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"config.{name} must be a finite number, not {value}")
     return value
 
 

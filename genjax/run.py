@@ -11,32 +11,105 @@ What a notebook gets is what every mode of the command line gets.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs
 from genjax.data import datasets
 from genjax.data.pipeline import eval_batches, gather
-from genjax.data.split import Dataset
+from genjax.data.split import Dataset, split_from_arrays
+from genjax.evaluation import extractors, references, score
+from genjax.evaluation.coder import Coder
+from genjax.evaluation.runner import Evaluator, Result
+from genjax.evaluation.sampling import compile_sample, generate
+from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
+from genjax.streams import Stream, stream_key
 from genjax.train import compile, distributed
 from genjax.train import workdir as folder
 from genjax.train.checkpoint import Checkpointer
-from genjax.train.sharding import batch_sharding, make_mesh
-from genjax.typing import DataSpec, UserError
+from genjax.train.sharding import batch_sharding, make_mesh, replicated
+from genjax.typing import Array, DataSpec, UserError
 
 Weights = Literal["ema", "raw"]
+Labels = Sequence[int] | np.ndarray
+Batches = Iterator[tuple[dict[str, Any], Any]]
+
+PARTS = {
+    "sample": "a sampler",
+    "likelihood": "a log-likelihood",
+    "code": "a code",
+    "code.encode": "an encoder",
+    "code.prior": "a prior of its code",
+    "diffusion": "a path from noise to data",
+    "discriminate": "a discriminator",
+    "translate": "a translation between two domains",
+}
+"""Parts of an `Experiment`, in words."""
+
+
+def load(
+    workdir: str | os.PathLike[str],
+    overrides: Mapping[str, Any] | None = None,
+    step: int | None = None,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> "Run":
+    """A trained run, with the config that it was trained with.
+
+    overrides: fields of the config to change, nested or as "sampler.num_steps"; only
+        those that do not alter what was learnt (`genjax.configs.FREE_FIELDS`).
+    step: of the checkpoint; None: the newest.
+    Raises UserError if there is no such run.
+    """
+    path = Path(workdir).expanduser().absolute()
+    if not (path / "checkpoints").is_dir():
+        raise no_trained_run(path)
+    stored = folder.read_run(path)
+    changes = configs.nested(configs.flatten(overrides or {}))
+    config = configs.complete(
+        configs.merged(stored.config, changes), beside=stored.config_file
+    )
+    folder.check_same_config(path, config.to_dict())
+    return Run(
+        path,
+        config,
+        beside=stored.config_file,
+        spec=stored.spec,
+        step=step,
+        stop=stop,
+    )
+
+
+def no_trained_run(workdir: Path) -> UserError:
+    """The error of a folder without a trained run."""
+    return UserError(
+        f"there is no trained run in {workdir}; train first, or name another --workdir"
+    )
+
+
+def has(experiment: Experiment, part: str) -> bool:
+    """Whether the experiment has a part, like "code" or "code.encode"."""
+    found: Any = experiment
+    for name in part.split("."):
+        found = getattr(found, name, None)
+    return found is not None
 
 
 class Run:
     """All parts are made when they are first asked for: data last.
 
-    Attributes: workdir, config (completed), settings (its common sections, checked).
+    Attributes: workdir, config (completed), settings (its common sections, checked),
+    beside, override_config.
     """
 
     def __init__(
@@ -59,20 +132,29 @@ class Run:
         self.workdir, self.config, self.beside = workdir, config, beside
         self.settings, _ = configs.check(config.to_dict(), beside)
         self._spec, self._step, self._stop = spec, step, stop
-        self._override = override_config
+        self.override_config = override_config
+        self._trained_on: str | None = None  # the checkpoint's data, once it is read
+        self._turned: dict[str, Run] = {}
+        self._evaluators: dict[tuple, Evaluator] = {}
 
     def stop(self) -> bool:
         """Whether any process was asked to stop; to be asked by all together."""
         return distributed.any_process(self._stop())
 
+    def asked_to_stop(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self._stop()
+
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data that the config names."""
-        return datasets.load(**self.settings.data.options())
+        """Those that the config names. Raises UserError if it was trained on others."""
+        dataset = datasets.load(**self.settings.data.options())
+        self._check_data(dataset.fingerprint)
+        return dataset
 
     @property
     def spec(self) -> DataSpec:
-        """What an experiment knows of the data: as they were in training, if they were."""
+        """What an experiment knows of the data: as they were in training."""
         return self._spec or self.dataset.spec
 
     @functools.cached_property
@@ -87,9 +169,16 @@ class Run:
         return compile.compile_experiment(self.experiment, mesh, gather=gather)
 
     @functools.cached_property
+    def code_hash(self) -> str:
+        """Of the experiment's file."""
+        return configs.code_hash(self.settings.experiment, self.beside)
+
+    @functools.cached_property
     def trained(self) -> tuple[Any, int]:
         """(state, step) of the checkpoint. Raises UserError if there is none."""
-        with self.open_checkpoints() as checkpointer:
+        if not (self.workdir / "checkpoints").is_dir():
+            raise no_trained_run(self.workdir)
+        with self.open_checkpoints(to_save=False) as checkpointer:
             restored = self.restore(checkpointer, step=self._step)
         if restored is None:
             raise UserError(f"{self.workdir} holds no checkpoint yet; train first")
@@ -101,43 +190,329 @@ class Run:
         return self.trained[1]
 
     def state(self, weights: Weights | None = None) -> tuple[Any, Weights]:
-        """(the state to use, which weights it holds); None: the average if there is one.
+        """(the state, which weights it holds); None: the average if there is one.
 
         Raises UserError for the average of a model that keeps none.
         """
+        self.check_weights(weights)
         state, raw = self.trained[0], self.experiment.raw_weights
         if raw is None:
-            if weights == "ema":
-                raise UserError(
-                    f"experiments/{self.config.experiment}.py keeps no moving average "
-                    "of its weights with this config: leave --weights=ema out"
-                )
             return state, "raw"
         return (raw(state), "raw") if weights == "raw" else (state, "ema")
 
     def with_config(self, changes: Mapping[str, Any]) -> "Run":
         """The same run with some fields of its config changed, nested or as "a.b"."""
-        config = self.config.copy_and_resolve_references()
-        with config.unlocked():
-            for name, value in configs.flatten(changes).items():
-                config.update_from_flattened_dict({name: value})
+        changes = configs.nested(configs.flatten(changes))
+        config = configs.merged(self.config.to_dict(), changes)
         changed = Run(
             self.workdir,
-            configs.complete(config.to_dict(), self.beside),
+            configs.complete(config, self.beside),
             beside=self.beside,
             spec=self._spec,
             step=self._step,
             stop=self._stop,
-            override_config=self._override,
+            override_config=self.override_config,
         )
+        changed._trained_on = self._trained_on
         for part in ("dataset", "trained"):  # these do not depend on what may change
             if part in self.__dict__:
                 changed.__dict__[part] = self.__dict__[part]
         return changed
 
+    def with_sampler(self, changes: Mapping[str, Any] | None) -> "Run":
+        """The same run with some fields of config.sampler changed.
+
+        Another solver leaves the options that it does not have at their defaults.
+        Raises UserError for a model that has no choice of samplers.
+        """
+        if not changes:
+            return self
+        if "sampler" not in self.config:
+            raise UserError(
+                f"experiments/{self.settings.experiment}.py has no choice of samplers: "
+                "leave sampler out"
+            )
+        asked = json.dumps(changes, sort_keys=True, default=str)
+        if asked not in self._turned:
+            _ = self.trained  # read once, for all of them
+            base, model = {}, self.experiment.diffusion
+            if model is not None and changes.get("name", model.sampler.name) != (
+                model.sampler.name
+            ):
+                steps = changes.get("num_steps", model.sampler.num_steps)
+                turned = model.sampler.turned_to(changes["name"], steps)
+                base = dataclasses.asdict(turned)
+            named = configs.nested(configs.flatten(changes))
+            section = configs.merged(base, named)
+            self._turned[asked] = self.with_config({"sampler": section})
+        return self._turned[asked]
+
+    # --- what it can do ---------------------------------------------------------------
+
+    def require(self, part: str, what: str, models: str = "") -> None:
+        """Raises UserError of a model without the part, which `what` needs.
+
+        models: which models have it, in words.
+        """
+        if not has(self.experiment, part):
+            meant = f"; it is for {models}" if models else ""
+            raise UserError(
+                f"{what} needs a model with {PARTS.get(part, part)}, and "
+                f"experiments/{self.settings.experiment}.py has none with this config"
+                f"{meant}"
+            )
+
+    def check_weights(self, weights: Weights | None) -> None:
+        """Raises UserError for the average of a model that keeps none."""
+        if weights == "ema" and self.experiment.raw_weights is None:
+            raise UserError(
+                f"experiments/{self.settings.experiment}.py keeps no moving average of "
+                "its weights with this config: leave weights='ema' out"
+            )
+
+    def check_labels(self, labels: Labels | None, what: str = "labels") -> None:
+        """Raises UserError for classes that the data or the model do not have.
+
+        what: the flag or argument that they come from.
+        """
+        if labels is None:
+            return
+        if len(labels) == 0:
+            raise UserError(f"{what} names no class: leave it out")
+        wrong = [label for label in labels if not 0 <= label < self.spec.num_classes]
+        if wrong:
+            known = f"the classes 0 ... {self.spec.num_classes - 1}"
+            raise UserError(
+                f"{what}: {self.spec.name} has "
+                f"{known if self.spec.num_classes else 'no classes'}, not {wrong[0]}"
+            )
+        if self.experiment.sample is not None:
+            # a model that was trained without labels says so, before it is drawn from
+            jax.eval_shape(
+                functools.partial(self.experiment.sample, num=1),
+                self.compiled.abstract_state,
+                stream_key(0, Stream.SAMPLE),
+                label=jax.ShapeDtypeStruct((1,), jnp.int32),
+            )
+
+    def sample(
+        self,
+        num: int,
+        *,
+        labels: Labels | None = None,
+        seed: int = 0,
+        weights: Weights | None = None,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
+        """(num, *shape), like the data. Sample i depends on the seed and i alone.
+
+        labels: sample i is of class labels[i % len(labels)]; None leaves it to the
+            model. weights: None takes the moving average where there is one.
+        sampler: changes of config.sampler, like {"name": "ddim", "num_steps": 20}.
+        Raises UserError for a model without a sampler or without labels.
+        """
+        chunks = self.draw(
+            num, labels=labels, seed=seed, weights=weights, sampler=sampler
+        )
+        return np.concatenate(list(chunks))
+
+    def draw(
+        self,
+        num: int,
+        *,
+        labels: Labels | None = None,
+        seed: int = 0,
+        weights: Weights | None = None,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """`sample`, evaluation.batch_size at a time; checked before it begins."""
+        self.require("sample", "run.sample")
+        if num < 1:
+            raise UserError(f"the number of samples must be at least 1, not {num}")
+        run = self.with_sampler(sampler)
+        run.check_labels(labels)
+        return generate(
+            run._compiled_sample,
+            run.state(weights)[0],
+            key=stream_key(seed, Stream.SAMPLE),
+            num=num,
+            chunk=run.settings.evaluation.batch_size,
+            labels=None if labels is None else np.asarray(labels, np.int32),
+            should_stop=run.stop,
+        )
+
+    @functools.cached_property
+    def _compiled_sample(self) -> Callable[..., Array]:
+        assert self.experiment.sample is not None
+        return compile_sample(self.experiment.sample, mesh=self.compiled.mesh)
+
+    def encode(
+        self,
+        images: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        seed: int = 0,
+        weights: Weights | None = None,
+    ) -> np.ndarray:
+        """(N, D): the codes of images, or points, like the data.
+
+        labels: of a model whose encoder is given them; None: class 0.
+        Raises UserError for a model without an encoder.
+        """
+        self.require("code.encode", "run.encode")
+        batches = self._batches(images, labels)
+        return self._coder(seed, weights).encode(batches, "yours").codes
+
+    def decode(
+        self, codes: np.ndarray, *, seed: int = 0, weights: Weights | None = None
+    ) -> np.ndarray:
+        """(N, *shape), like the data, of codes (N, D).
+
+        Raises UserError for a model without a code.
+        """
+        self.require("code", "run.decode")
+        return self._coder(seed, weights).decode(np.asarray(codes, np.float32))
+
+    def _coder(self, seed: int, weights: Weights | None) -> Coder:
+        return Coder(
+            self.experiment,
+            self.state(weights)[0],
+            key=stream_key(seed, Stream.CODE),
+            chunk=self.settings.evaluation.batch_size,
+            mesh=self.compiled.mesh,
+            should_stop=self.stop,
+        )
+
+    def log_likelihood(
+        self,
+        images: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        seed: int = 0,
+        weights: Weights | None = None,
+    ) -> np.ndarray:
+        """(N,) nats: log p of each image, or point; `experiment.likelihood` says how.
+
+        Raises UserError for a model without one, and where it is that of an image
+        given its label and there are no labels.
+        """
+        self.require("likelihood", "run.log_likelihood")
+        likelihood = self.experiment.likelihood
+        assert likelihood is not None
+        if likelihood.given == "label" and labels is None:
+            raise UserError(
+                "run.log_likelihood needs labels: this model has that of an example "
+                "given its class"
+            )
+        state, key = self.state(weights)[0], stream_key(seed, Stream.LIKELIHOOD)
+        run = jax.jit(likelihood.log_prob, out_shardings=replicated(self.compiled.mesh))
+        parts = []
+        for j, (batch, _) in enumerate(self._batches(images, labels)):
+            parts.append(np.asarray(run(state, batch, jax.random.fold_in(key, j))))
+        return np.concatenate(parts)[: len(images)]
+
+    def denoise(
+        self,
+        x: Array | np.ndarray,
+        t: float | Array | np.ndarray,
+        labels: Labels | None = None,
+        *,
+        weights: Weights | None = None,
+    ) -> Array:
+        """E[x0 | x_t = x], (N, *shape): both as the model sees the data, not guided.
+
+        t: one time for all, or one each; 0 is data and 1 noise.
+        labels: one each; None: of a model that knows labels, without one.
+        Raises UserError for a model that is no diffusion.
+        """
+        self.require("diffusion", "run.denoise")
+        model, state = self.experiment.diffusion, self.state(weights)[0]
+        assert model is not None
+        num = len(x)
+        if labels is None:
+            label = jnp.full((num,), model.num_classes) if model.num_classes else None
+        elif model.num_classes == 0:
+            raise UserError("this model was trained without labels: leave labels out")
+        else:
+            label = jnp.broadcast_to(jnp.asarray(labels, jnp.int32), (num,))
+        denoise = model.denoise(state.averaged[0], label)
+        return denoise(jnp.asarray(x), jnp.broadcast_to(jnp.asarray(t, float), (num,)))
+
+    def evaluate(
+        self,
+        *,
+        labels: Labels | None = None,
+        seed: int = 0,
+        weights: Weights | None = None,
+        extractor: str | None = None,
+        full: bool = True,
+    ) -> Result:
+        """{"protocol": {...}, "metrics": {name: float}}, see `Evaluator`.
+
+        labels: of the samples that are compared. extractor: a network in whose features
+        they are compared too. full: with the panel, which takes a minute and more.
+        """
+        evaluator = self.evaluator(
+            labels=labels, seed=seed, extractor=extractor, full=full
+        )
+        self.check_weights(weights)
+        return evaluator(self.trained[0], weights=weights)
+
+    def evaluator(
+        self,
+        *,
+        labels: Labels | None = None,
+        seed: int = 0,
+        extractor: str | None = None,
+        full: bool = False,
+    ) -> Evaluator:
+        """What `evaluate` asks, of any state; made once."""
+        self.check_labels(labels)
+        asked = (None if labels is None else tuple(labels), seed, extractor, full)
+        if asked not in self._evaluators:
+            self._evaluators[asked] = self._make_evaluator(*asked)
+        return self._evaluators[asked]
+
+    def _make_evaluator(
+        self,
+        labels: tuple[int, ...] | None,
+        seed: int,
+        extractor: str | None,
+        full: bool,
+    ) -> Evaluator:
+        dataset, settings = self.dataset, self.settings.evaluation
+        network = None if extractor is None else extractors.load(extractor, self.spec)
+        reference = references.find(
+            dataset.fingerprint, dataset.train.name, network, keep=full
+        ) or summarize(
+            dataset.train.chunks(),
+            name=dataset.train.name,
+            spec=self.spec,
+            extractor=network,
+            keep=full,
+            should_stop=self.stop,
+        )
+        return Evaluator(
+            self.experiment,
+            spec=self.spec,
+            batches=self.test_batches,
+            reference=reference,
+            key=stream_key(seed, Stream.EVALUATE),
+            seed=seed,
+            num_samples=settings.num_samples,
+            sample_chunk=settings.batch_size,
+            labels=None if labels is None else np.array(labels, np.int32),
+            extractor=network,
+            modes=score.known_modes(self.spec.name),
+            full=full,
+            keep_floors=score.keep_floors,
+            mesh=self.compiled.mesh,
+            should_stop=self.stop,
+        )
+
     # --- data -------------------------------------------------------------------------
 
-    def test_batches(self) -> Iterator[tuple[dict[str, Any], Any]]:
+    def test_batches(self) -> Batches:
         """The test split, or its first evaluation.limit examples: (batch, mask)."""
         return eval_batches(
             self.dataset.eval,
@@ -152,42 +527,82 @@ class Run:
         num, limit = len(self.dataset.eval), self.settings.evaluation.limit
         return num if limit is None else min(num, limit)
 
+    def _batches(self, images: np.ndarray, labels: Labels | None) -> Batches:
+        """The user's examples as `test_batches` are. Raises UserError for others."""
+        images, spec = np.asarray(images), self.spec
+        if images.shape[1:] != spec.shape or len(images) == 0:
+            raise UserError(
+                f"examples like {spec.name} have the shape (N, "
+                f"{', '.join(map(str, spec.shape))}), and yours {images.shape}"
+            )
+        if images.dtype != spec.dtype or (
+            spec.num_levels and images.max() >= spec.num_levels
+        ):
+            levels = f" of 0 ... {spec.num_levels - 1}" if spec.num_levels else ""
+            raise UserError(
+                f"examples like {spec.name} are {spec.dtype}{levels}, and yours "
+                f"{images.dtype} up to {images.max()}"
+            )
+        if labels is None:
+            labels = np.zeros(len(images), np.int32)
+        label = np.broadcast_to(np.asarray(labels, np.int32), (len(images),))
+        return eval_batches(
+            split_from_arrays("yours", images, label),
+            batch_size=self.settings.evaluation.batch_size,
+            sharding=batch_sharding(self.compiled.mesh),
+        )
+
     # --- checkpoints ------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def open_checkpoints(self) -> Iterator[Checkpointer]:
+    def open_checkpoints(self, *, to_save: bool = True) -> Iterator[Checkpointer]:
         """The run's checkpoints, which carry what tells one run from another."""
-        training = self.settings.training
+        training, meta = self.settings.training, {}
+        if to_save:
+            meta = {
+                "config_hash": folder.config_hash(self.config.to_dict()),
+                "data": self.dataset.fingerprint,
+                "code_hash": self.code_hash,
+            }
         with Checkpointer(
             self.workdir / "checkpoints",
             keep_last=training.keep_last,
             keep_every=training.keep_every,
             best_metric=training.keep_best_by,
-            meta={
-                "config_hash": folder.config_hash(self.config.to_dict()),
-                "data": self.dataset.fingerprint,
-            },
+            meta=meta,
         ) as checkpointer:
             yield checkpointer
 
     def restore(
         self, checkpointer: Checkpointer, *, step: int | None
     ) -> tuple[Any, int] | None:
-        """(state, step) of the newest intact checkpoint, or of `step`; None without one.
+        """(state, step) of the newest intact checkpoint or of `step`; None without one.
 
-        Raises UserError if it was trained on other data.
+        Raises UserError if it was trained on other data than those that are loaded;
+        says so if it was trained by other code.
         """
         restored = checkpointer.restore(self.compiled.abstract_state, step)
         if restored is None:
             return None
-        stored, given = restored.meta.get("data"), self.dataset.fingerprint
-        if stored != given and not self._override:
+        self._trained_on = restored.meta.get("data")
+        if "dataset" in self.__dict__:
+            self._check_data(self.dataset.fingerprint)
+        if restored.meta.get("code_hash") != self.code_hash and distributed.is_first():
+            print(
+                f"genjax: experiments/{self.settings.experiment}.py has changed since "
+                f"step {restored.step} of {self.workdir} was trained",
+                file=sys.stderr,
+            )
+        return restored.state, restored.step
+
+    def _check_data(self, given: str) -> None:
+        stored = self._trained_on
+        if stored not in (None, given) and not self.override_config:
             raise UserError(
                 f"the checkpoints in {self.workdir} were trained on other data "
                 f"(fingerprint {stored}, here {given}); give the same data, another "
                 "--workdir, or --override_config"
             )
-        return restored.state, restored.step
 
     def initial_state(self) -> Any:
         """The state before step 0, with the pretrained parts that a model names."""

@@ -4,7 +4,7 @@ import enum
 
 import jax
 
-from genjax.typing import Key
+from genjax.typing import Array, Key
 
 
 @enum.unique
@@ -24,6 +24,6 @@ class Stream(enum.IntEnum):
     CODE = 10  # of `Run.encode` and `Run.decode`
 
 
-def stream_key(seed: int, stream: Stream) -> Key:
+def stream_key(seed: int | Array, stream: Stream) -> Key:
     """The key of a seed for one use."""
     return jax.random.fold_in(jax.random.key(seed), stream)

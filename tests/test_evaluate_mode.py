@@ -8,48 +8,53 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import commandline, modes, score
-from genjax.commandline import Options
+from genjax import configs, score
 from genjax.evaluation import references
 from genjax.experiment import Experiment
+from genjax.modes import evaluate, train
+from genjax.run import Run
 from genjax.typing import UserError
 
 ROOT = Path(__file__).parent.parent
-CONFIG = f"{ROOT}/configs/ddpm_digits.py:tiny"
+SPEC_SHAPE, LEVELS = (8, 8, 1), 17  # of the digits
+CHANGES = {
+    "training": {"num_steps": 2, "eval_every": 2, "sample_every": 10},
+    "evaluation": {"num_samples": 60, "batch_size": 60, "limit": 60},
+}
 
 
-def make_painter(config, spec):
-    """Its average draws uniform noise, and its raw weights black images."""
-
-    def sample(state, key, num, labels=None):
-        noise = jax.random.randint(key, (num, *spec.shape), 0, spec.num_levels)
-        return (noise * state).astype(jnp.uint8)
-
-    return Experiment(
-        init=lambda key: jnp.ones((), jnp.int32),
-        train_step=lambda state, batch, key: (state, {"loss": state * 1.0}),
-        sample=sample,
-        raw_weights=lambda state: state * 0,
-    )
+def draw(state, key, num, label=None):
+    noise = jax.random.randint(key, (num, *SPEC_SHAPE), 0, LEVELS)
+    return (noise * state).astype(jnp.uint8)
 
 
-def make_plain(config, spec):
-    return Experiment(
-        init=lambda key: jnp.ones(()),
-        train_step=lambda state, batch, key: (state, {"loss": state}),
-    )
+PAINTER = Experiment(  # its average draws uniform noise, its raw weights black images
+    init=lambda key: jnp.ones((), jnp.int32),
+    train_step=lambda state, batch, key: (state, {"loss": state * 1.0}),
+    sample=draw,
+    raw_weights=lambda state: state * 0,
+)
+PLAIN = Experiment(
+    init=lambda key: jnp.ones(()),
+    train_step=lambda state, batch, key: (state, {"loss": state}),
+)
 
 
-def run(workdir, mode, make_experiment=make_painter, **flags):
-    config = commandline.load_config(CONFIG)
-    config.training.num_steps = 2
-    config.training.eval_every = 2
-    config.training.sample_every = 10
-    config.eval.num_samples = 60
-    config.eval.batch_size = 60
-    config.eval.limit = 60
-    options = Options(config=config, workdir=workdir, mode=mode, **flags)
-    modes.run(options, make_experiment, lambda name: make_experiment)
+def run_of(workdir, experiment=PAINTER):
+    stated = configs.load(f"{ROOT}/configs/flow_matching_digits.py:tiny").to_dict()
+    run = Run(workdir, configs.complete(configs.merged(stated, CHANGES)))
+    run.__dict__["experiment"] = experiment
+    return run
+
+
+def train_it(workdir, experiment=PAINTER):
+    train.MODE.start(run_of(workdir, experiment), train.Options())
+    return workdir
+
+
+def evaluate_it(workdir, experiment=PAINTER, **flags):
+    run = run_of(workdir, experiment)
+    evaluate.MODE.start(run, evaluate.Options(**flags))
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +64,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(tmp_path):
-    run(tmp_path / "run", "train")
-    return tmp_path / "run"
+    return train_it(tmp_path / "run")
 
 
 def distance(workdir, name="2"):
@@ -71,7 +75,7 @@ def distance(workdir, name="2"):
 def test_average_and_raw_weights_in_one_go(trained, capsys):
     before = distance(trained)
     capsys.readouterr()
-    run(trained, "evaluate", both_weights=True)
+    evaluate_it(trained, weights="both")
     said = json.loads(capsys.readouterr().out)
     assert said["step"] == 2
     for name, kind in (("2", "ema"), ("2_raw", "raw")):
@@ -85,10 +89,16 @@ def test_average_and_raw_weights_in_one_go(trained, capsys):
     assert shares == [0.0, 1.0]
 
 
-def test_both_where_there_is_no_average(tmp_path):
-    run(tmp_path / "run", "train", make_plain)
+def test_a_seed_has_a_file_of_its_own(trained):
+    evaluate_it(trained, weights="raw", seed=3)
+    assert distance(trained, "2_raw_seed3") > 0
+
+
+@pytest.mark.parametrize("weights", ["both", "ema"])
+def test_an_average_that_there_is_not(tmp_path, weights):
+    train_it(tmp_path / "run", PLAIN)
     with pytest.raises(UserError, match="keeps no moving average"):
-        run(tmp_path / "run", "evaluate", make_plain, both_weights=True)
+        evaluate_it(tmp_path / "run", PLAIN, weights=weights)
 
 
 def test_a_kept_reference_is_used(trained, tmp_path):
@@ -96,14 +106,14 @@ def test_a_kept_reference_is_used(trained, tmp_path):
     source = score.open_source("digits", "train", image_size=None, data_dir=None)
     _, path = score.summary_of(source.split, source, None)
     assert path is not None
-    run(trained, "evaluate")
+    evaluate_it(trained)
     assert distance(trained) == pytest.approx(before)
     # Whose file holds other images gets the distance to those: noise is near noise.
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 17, (1000, *source.spec.shape)).astype(np.uint8)
     other = score.summarize([noise], name="noise", spec=source.spec, keep=True)
     path.write_bytes(references.to_bytes(other))
-    run(trained, "evaluate")
+    evaluate_it(trained)
     assert distance(trained) < 0.2 * before
-    run(tmp_path / "again", "train")  # training keeps no rows, and finds it as well
+    train_it(tmp_path / "again")  # training keeps no rows, and finds it as well
     assert distance(tmp_path / "again") < 0.2 * before

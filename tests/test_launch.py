@@ -1,4 +1,7 @@
-"""The real command line, as a user runs it: train, kill, resume, sample, evaluate."""
+"""The command line, as a user types it: train, kill, resume, sample, evaluate.
+
+What needs a process of its own runs in one; the rest calls `launch.main`.
+"""
 
 import json
 import os
@@ -13,26 +16,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import launch
+from genjax import commandline
+from genjax.modes.table import MODES, find_mode
+from genjax.train import workdir as folder
+from genjax.typing import UserError
+
 ROOT = Path(__file__).parent.parent
-CONFIG = "configs/ddpm_toy2d.py:tiny"
+CONFIG = f"{ROOT}/configs/flow_matching_toy2d.py:tiny"
 NUM_STEPS = 120
 SHORT = [  # a run of some seconds, with a few of everything
     f"--config.training.num_steps={NUM_STEPS}",
-    f"--config.optim.decay_steps={NUM_STEPS}",
     "--config.optim.warmup_steps=10",
     "--config.training.steps_per_call=10",
     "--config.training.log_every=20",
     "--config.training.save_every=40",
     "--config.training.sample_every=60",
     "--config.training.eval_every=60",
-    "--config.eval.num_samples=200",
-    "--config.eval.limit=200",
+    "--config.evaluation.num_samples=200",
+    "--config.evaluation.limit=200",
+    "--config.likelihood.tolerance=0.01",
 ]
-
-
-def command(*flags: str, config: str = CONFIG) -> list[str]:
-    start = [sys.executable, str(ROOT / "launch.py"), f"--config={config}"]
-    return [*start, *SHORT, *flags]
 
 
 def environment(num_devices: int = 1) -> dict[str, str]:
@@ -40,9 +44,19 @@ def environment(num_devices: int = 1) -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
-def launch(*flags: str, config: str = CONFIG, expect: int = 0, num_devices: int = 1):
+def command(*flags: str) -> list[str]:
+    return [
+        sys.executable,
+        str(ROOT / "launch.py"),
+        f"--config={CONFIG}",
+        *SHORT,
+        *flags,
+    ]
+
+
+def run_process(*flags: str, expect: int = 0, num_devices: int = 1):
     done = subprocess.run(
-        command(*flags, config=config),
+        command(*flags),
         cwd=ROOT,
         env=environment(num_devices),
         capture_output=True,
@@ -51,6 +65,15 @@ def launch(*flags: str, config: str = CONFIG, expect: int = 0, num_devices: int 
     )
     assert done.returncode == expect, done.stderr[-3000:]
     return done
+
+
+def run_here(capsys, *flags: str, expect: int = 0) -> tuple[str, str]:
+    """(stdout, stderr) of a command line, in this process."""
+    capsys.readouterr()
+    code = launch.main(flags)
+    said = capsys.readouterr()
+    assert code == expect, said.err[-3000:]
+    return said.out, said.err
 
 
 def metric_lines(workdir: Path, split: str = "train") -> list[dict]:
@@ -67,7 +90,7 @@ def digests(workdir: Path, step: int) -> dict:
 def trained(tmp_path_factory) -> Path:
     """A whole run, never interrupted."""
     workdir = tmp_path_factory.mktemp("whole")
-    launch(f"--workdir={workdir}")
+    run_process(f"--workdir={workdir}")
     return workdir
 
 
@@ -89,35 +112,31 @@ def test_a_run_leaves_what_other_programs_rely_on(trained):
     assert all(np.isfinite(v) for v in report["metrics"].values())
 
 
-def test_a_finished_run_ends_at_once(trained):
+def test_a_finished_run_ends_at_once(trained, capsys):
     before = digests(trained, NUM_STEPS)
-    launch(f"--workdir={trained}")
+    run_here(capsys, f"--config={CONFIG}", *SHORT, f"--workdir={trained}")
     assert digests(trained, NUM_STEPS) == before
 
 
-def test_evaluate_writes_what_training_wrote_and_the_panel(trained):
+def test_evaluate_writes_what_training_wrote_and_the_panel(trained, capsys):
     path = trained / f"evaluation/{NUM_STEPS}.json"
     written = json.loads(path.read_text())
     path.unlink()
-    said = launch(f"--workdir={trained}", "--mode=evaluate").stderr
+    _, said = run_here(capsys, f"--workdir={trained}", "--mode=evaluate")
     assert "-> the model" in said and "\nppca" in said
     again = json.loads(path.read_text())
     assert written["protocol"].items() <= again["protocol"].items()
     new = again["metrics"].keys() - written["metrics"].keys()
     assert {"kid_points", "coverage_points_floor", "data_copying_points"} <= new
     for name, value in written["metrics"].items():
-        assert again["metrics"][name] == pytest.approx(value, rel=1e-5), name
+        # the seed of training's evaluation is 0 too; four devices round otherwise
+        assert again["metrics"][name] == pytest.approx(value, rel=1e-3), name
 
 
-def test_samples_depend_on_the_seed_and_not_on_their_number(trained, tmp_path):
-    def draw(name: str, *flags: str, num_devices: int = 1) -> np.ndarray:
-        launch(
-            f"--workdir={trained}",
-            "--mode=sample",
-            f"--out={tmp_path / name}",
-            *flags,
-            num_devices=num_devices,
-        )
+def test_samples_depend_on_the_seed_and_not_on_their_number(trained, tmp_path, capsys):
+    def draw(name: str, *flags: str) -> np.ndarray:
+        out = f"--out={tmp_path / name}"
+        run_here(capsys, f"--workdir={trained}", "--mode=sample", out, *flags)
         assert (tmp_path / name / "samples.png").exists()
         return np.load(tmp_path / name / "samples.npz")["arr_0"]
 
@@ -126,18 +145,34 @@ def test_samples_depend_on_the_seed_and_not_on_their_number(trained, tmp_path):
     np.testing.assert_array_equal(more[:5], some)
     other = draw("c", "--num_samples=5", "--seed=4")
     assert not np.array_equal(other, some)
-    four_devices = draw("d", "--num_samples=5", "--seed=3", num_devices=4)
-    np.testing.assert_allclose(four_devices, some, rtol=1e-4, atol=1e-4)
     raw = draw("e", "--num_samples=5", "--seed=3", "--weights=raw")
     assert not np.array_equal(raw, some)
-    ddim = draw(
-        "f",
-        "--num_samples=5",
-        "--seed=3",
-        "--config.sampler.name=ddim",
-        "--config.sampler.num_steps=3",
-    )
-    assert not np.array_equal(ddim, some)
+    chosen = ("--config.sampler.name=ddim", "--config.sampler.num_steps=3")
+    assert not np.array_equal(draw("f", "--num_samples=5", "--seed=3", *chosen), some)
+    flags = ("--mode=sample", f"--out={tmp_path / 'g'}", "--num_samples=5", "--seed=3")
+    run_process(f"--workdir={trained}", *flags)
+    one_device = np.load(tmp_path / "g" / "samples.npz")["arr_0"]
+    np.testing.assert_allclose(one_device, some, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_never_replace_those_of_another_request(trained, capsys):
+    def draw(*flags: str) -> Path:
+        flags = (f"--workdir={trained}", "--mode=sample", "--num_samples=5", *flags)
+        _, said = run_here(capsys, *flags)
+        return Path(said.strip().splitlines()[-1].partition(" in ")[2])
+
+    first = draw()
+    assert first == trained / "generated" / f"{NUM_STEPS}"
+    before = (first / "samples.npz").read_bytes()
+    said = json.loads((first / "samples.json").read_text())
+    assert said["step"] == NUM_STEPS and said["num"] == 5 and said["weights"] == "ema"
+    assert said["sampler"]["name"] == "heun" and said["labels"] is None
+    assert draw("--seed=1").name == f"{NUM_STEPS}_seed1"
+    assert draw("--config.sampler.num_steps=2").name == f"{NUM_STEPS}_2"
+    assert draw("--config.sampler.num_steps=3").name == f"{NUM_STEPS}_3"
+    assert (first / "samples.npz").read_bytes() == before
+    assert draw() == first  # the same request: the same samples
+    assert np.load(first / "samples.npz")["arr_0"].shape == (5, 2)
 
 
 def run_until(workdir: Path, send: int, step: int) -> subprocess.CompletedProcess:
@@ -166,7 +201,7 @@ def reached(path: Path, step: int) -> bool:
 def test_kill_and_resume_is_bit_for_bit(trained, tmp_path):
     killed = run_until(tmp_path, signal.SIGKILL, 60)
     assert killed.returncode == -signal.SIGKILL
-    launch(f"--workdir={tmp_path}")
+    run_process(f"--workdir={tmp_path}")
     assert digests(tmp_path, NUM_STEPS) == digests(trained, NUM_STEPS)
     steps = [line["step"] for line in metric_lines(tmp_path)]
     assert steps == sorted(set(steps)) == [x["step"] for x in metric_lines(trained)]
@@ -178,13 +213,13 @@ def test_a_signal_stops_saves_and_can_be_resumed(trained, tmp_path, name):
     assert stopped.returncode == 75, stopped.stderr[-2000:]
     assert name in stopped.stderr and "Traceback" not in stopped.stderr
     assert any((tmp_path / "checkpoints").iterdir())
-    launch(f"--workdir={tmp_path}")
+    run_process(f"--workdir={tmp_path}")
     assert digests(tmp_path, NUM_STEPS) == digests(trained, NUM_STEPS)
 
 
 def test_a_run_that_diverges_stops_and_says_where(tmp_path):
     flags = ("--config.optim.learning_rate=1e30", "--config.optim.warmup_steps=0")
-    done = launch(f"--workdir={tmp_path}", *flags, expect=77)
+    done = run_process(f"--workdir={tmp_path}", *flags, expect=77)
     assert re.search(r"(loss|grad_norm).* not finite at step 1 ", done.stderr)
     assert "rows [" in done.stderr and "Traceback" not in done.stderr
 
@@ -195,7 +230,7 @@ def test_a_full_disk_is_said_in_one_message(tmp_path):
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
         pytest.skip("a small disk needs the right to mount one")
     try:
-        done = launch(f"--workdir={tmp_path / 'run'}", expect=78)
+        done = run_process(f"--workdir={tmp_path / 'run'}", expect=78)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
     assert "Traceback" not in done.stderr
@@ -204,73 +239,309 @@ def test_a_full_disk_is_said_in_one_message(tmp_path):
 
 
 def test_a_time_limit_is_a_stop(tmp_path):
-    launch(f"--workdir={tmp_path}", "--max_seconds=0", expect=75)
+    run_process(f"--workdir={tmp_path}", "--max_seconds=0", expect=75)
     assert (tmp_path / "checkpoints").is_dir()
 
 
+# --- mistakes -------------------------------------------------------------------------
+
 MISTAKES = {
-    "no config": (["launch.py"], "--config"),
-    "unknown flag": (["--config=C", "--workdirr=x"], "workdir"),
+    "no config": (["--workdir=W"], "--config is missing"),
+    "unknown flag": (["--config=C", "--workdirr=x"], "did you mean workdir"),
     "unknown field": (["--config=C", "--config.optim.lrr=1"], "optim.learning_rate"),
     "misspelled field": (
         ["--config=C", "--config.optim.learningrate=1"],
         "did you mean optim.learning_rate",
     ),
     "a section": (["--config=C", "--config.optim=1"], "section"),
-    "wrong type": (["--config=C", "--config.seed=abc"], "seed"),
-    "float for int": (["--config=C", "--config.training.num_steps=1.5"], "num_steps"),
+    "wrong type": (
+        ["--config=C", "--config.seed=abc"],
+        "--config.seed must be a whole number, not 'abc'",
+    ),
+    "float for int": (
+        ["--config=C", "--config.training.num_steps=1.5"],
+        "--config.training.num_steps must be a whole number, not '1.5'",
+    ),
+    "not a bool": (["--config=C", "--config.sampler.clip=si"], "true or false"),
+    "no value": (["--config=C", "--config.seed"], "--config.seed needs a value"),
+    "not a list": (["--config=C", "--mode=sample", "--labels=1.5"], "like 3 or 0,1"),
     "no such file": (["--config=configs/ddpm_digit.py"], "ddpm_digits.py"),
-    "no such variant": (["--config=configs/ddpm_digits.py:tny"], "tiny"),
+    "no such variant": ([f"--config={CONFIG[:-4]}tny"], "did you mean tiny"),
     "positional": (["--config=C", "train"], "'train'"),
-    "mode": (["--config=C", "--mode=trian"], "train"),
-    "experiment": (["--config=C", "--config.experiment=dppm"], "did you mean ddpm"),
-    "sampler": (["--config=C", "--config.sampler.name=dim"], "ddim"),
+    "positional after a switch": (["--config=C", "--override_config", "on"], "'on'"),
+    "mode": (["--config=C", "--mode=trian"], "did you mean train"),
+    "experiment": (
+        ["--config=C", "--config.experiment=flow_macthing"],
+        "did you mean flow_matching",
+    ),
+    "sampler": (["--config=C", "--config.sampler.name=dim"], "did you mean 'ddim'"),
+    "option of another sampler": (
+        ["--config=C", "--config.sampler.eta=0.5"],
+        "is an option of ddim",
+    ),
     "data": (["--config=C", "--config.data.name=mooons"], "moons"),
-    "negative": (["--config=C", "--config.training.batch_size=-1"], "above 0"),
+    "negative": (
+        ["--config=C", "--config.training.batch_size=-1"],
+        "config.training.batch_size must be at least 1, not -1",
+    ),
     "nan": (["--config=C", "--config.optim.learning_rate=nan"], "finite"),
+    "infinite": (["--config=C", "--config.optim.learning_rate=inf"], "finite"),
+    "snapshot": (
+        ["--config=C", "--config.optim.snapshot_step=5000"],
+        "before the last step",
+    ),
     "mesh": (["--config=C", "--config.mesh.fsdp=3"], "devices"),
     "batch": (["--config=C", "--config.training.batch_size=10000000"], "batch"),
     "labels": (["--config=C", "--mode=sample", "--labels=a,b"], "--labels"),
-    "both weights": (
-        ["--config=C", "--mode=sample", "--weights=both"],
-        "--mode=sample takes ema or raw",
+    "both weights": (["--config=C", "--mode=sample", "--weights=both"], "ema, raw"),
+    "number out of range": (
+        ["--config=C", "--mode=sample", "--num_samples=0"],
+        "--num_samples must be at least 1, not 0",
+    ),
+    "flag of another mode": (
+        ["--config=C", "--mode=sample", "--solvers=ddim"],
+        "--solvers is a flag of --mode=solvers, not of --mode=sample",
+    ),
+    "flag of two other modes": (
+        ["--config=C", "--num_images=3"],
+        "of --mode=latents and --mode=trajectories, not of --mode=train",
     ),
     "nothing to sample": (["--config=C", "--mode=sample"], "train first"),
+    "no run": (["--mode=sample", "--workdir=W"], "was a run ever started"),
     "pairs": (["--config=C", "--mode=latents", "--pairs=3;4"], "--pairs"),
     "no codes": (["--config=C", "--mode=latents"], "train first"),
+    "half a cluster": (["--config=C", "--num_processes=2"], "--coordinator"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence(mistake, tmp_path):
+def test_a_mistake_is_one_sentence(mistake, tmp_path, capsys):
     flags, words = MISTAKES[mistake]
     workdir = tmp_path / "run"
-    flags = [flag.replace("--config=C", f"--config={CONFIG}") for flag in flags]
-    done = subprocess.run(
-        [sys.executable, "launch.py", *flags, f"--workdir={workdir}"],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2, done.stderr[-2000:]
-    assert done.stderr.startswith("genjax: ") and words in done.stderr
-    assert "Traceback" not in done.stderr and done.stderr.count("\n") <= 2
+    known = {"--config=C": f"--config={CONFIG}", "--workdir=W": f"--workdir={workdir}"}
+    flags = [known.get(flag, flag) for flag in flags]
+    _, said = run_here(capsys, *flags, f"--workdir={workdir}", expect=2)
+    assert said.startswith("genjax: ") and words in said
+    assert "Traceback" not in said and said.count("\n") <= 2
     assert not workdir.exists() or {p.name for p in workdir.iterdir()} <= {"LOCK"}
 
 
-def test_another_config_in_the_same_workdir_is_refused(trained):
-    flag = "--config.optim.learning_rate=0.123"
-    done = launch(f"--workdir={trained}", flag, expect=2)
-    assert re.search(r"optim\.learning_rate.*0\.123", done.stderr)
-    assert "--override_config" in done.stderr
+def test_a_mistake_on_the_real_command_line():
+    done = run_process("--config.seed=x", expect=2)
+    assert done.stderr == "genjax: --config.seed must be a whole number, not 'x'\n"
+    nothing = subprocess.run(
+        [sys.executable, str(ROOT / "launch.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert nothing.returncode == 2 and nothing.stderr.count("\n") == 1
+    assert "python launch.py --config=configs/" in nothing.stderr
 
 
-def test_a_second_run_in_a_workdir_is_refused(tmp_path):
-    from genjax.train import workdir
+UNABLE = {  # of a model without labels, codes, ...; said before data are loaded
+    "labels": (["--mode=sample", "--labels=1"], "trained without labels"),
+    "labels of the data": (["--mode=sample", "--labels=8"], "the classes 0 ... 7"),
+    "codes": (["--mode=latents"], "needs a model with a code"),
+    "two domains": (["--mode=translate", "--extractor=x"], "two domains"),
+    "out": (["--mode=sample", "--out=/proc/x"], "--out=/proc/x cannot be made"),
+    "step": (["--mode=sample", "--step=7"], "7"),
+    "labels of the likelihood": (["--mode=classify"], "is not given a label"),
+}
 
-    with workdir.lock(tmp_path):
-        done = launch(f"--workdir={tmp_path}", expect=2)
-    assert str(os.getpid()) in done.stderr
+
+@pytest.mark.parametrize("case", UNABLE)
+def test_what_the_model_cannot_do_is_said_before_data_are_read(
+    case, trained, capsys, monkeypatch
+):
+    def load(*names, **options):
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("genjax.data.datasets.load", load)
+    flags, words = UNABLE[case]
+    _, said = run_here(capsys, f"--workdir={trained}", *flags, expect=2)
+    assert said.startswith("genjax: ") and words in said
+
+
+def test_another_config_in_the_same_workdir_is_refused(trained, capsys):
+    flags = (*SHORT, f"--workdir={trained}", "--config.optim.learning_rate=0.123")
+    _, said = run_here(capsys, f"--config={CONFIG}", *flags, expect=2)
+    assert re.search(r"optim\.learning_rate.*0\.123", said)
+    assert "--override_config" in said
+    flags = ("--mode=sample", f"--workdir={trained}", "--config.model.width=32")
+    _, said = run_here(capsys, *flags, expect=2)
+    assert "model.width: 64 -> 32" in said
+
+
+def test_a_second_run_in_a_workdir_is_refused(tmp_path, capsys):
+    with folder.lock(tmp_path):
+        flags = (f"--config={CONFIG}", f"--workdir={tmp_path}")
+        _, said = run_here(capsys, *flags, expect=2)
+    assert str(os.getpid()) in said
     assert not (tmp_path / "checkpoints").exists()
+
+
+# --- what is parsed -------------------------------------------------------------------
+
+
+def test_the_order_of_the_flags_does_not_matter():
+    flags = (
+        "--config.optim.learning_rate=1e-2",
+        f"--config={CONFIG}",
+        "--config.training.num_steps=1e3",
+        "--mode=sample",
+        "--labels=0,1",
+        "--workdir=~/x",
+    )
+    for given in (flags, flags[::-1]):
+        parsed = commandline.parse(given)
+        assert parsed.config.optim.learning_rate == 0.01
+        assert parsed.config.training.num_steps == 1000
+        assert type(parsed.config.training.num_steps) is int
+        assert parsed.mode.name == "sample" and parsed.options.labels == (0, 1)
+        assert parsed.workdir == Path.home() / "x"
+
+
+def test_values_of_every_kind():
+    flags = (
+        "--config.sampler.clip",
+        "--noconfig.inputs.flip",
+        "--config.training.keep_every=10",
+        "--config.optim.clip=None",
+        "--config.evaluation.limit=none",
+        "--config.optim.weight_decay",
+        "1",
+        "--config.data.seed=3",
+        "--override_config",
+        "--max_seconds=5",
+    )
+    parsed = commandline.parse([f"--config={CONFIG}", *flags])
+    config = parsed.config
+    assert config.sampler.clip is True and config.inputs.flip is False
+    assert config.training.keep_every == 10 and config.data.seed == 3
+    assert config.optim.clip is None and config.evaluation.limit is None
+    assert config.optim.weight_decay == 1.0
+    assert type(config.optim.weight_decay) is float
+    assert parsed.flags.override_config and parsed.flags.max_seconds == 5.0
+    images = [f"--config={ROOT}/configs/flow_matching_digits.py"]
+    for text in ("(1,2,4)", "1,2,4", "[1, 2, 4]"):
+        flag = f"--config.model.channel_multipliers={text}"
+        given = commandline.parse([*images, flag]).config
+        assert given.model.channel_multipliers == (1, 2, 4)
+
+
+def test_another_network_brings_its_own_fields():
+    flags = ["--config.model.backbone=dit", "--config.model.depth=3"]
+    config = commandline.parse(
+        [f"--config={ROOT}/configs/flow_matching_digits.py:tiny", *flags]
+    ).config
+    assert config.model.depth == 3 and "channel_multipliers" not in config.model
+    assert config.model.num_classes == 10  # which both have
+
+
+def test_a_config_by_its_name_and_the_default_workdir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parsed = commandline.parse(["--config=flow_matching_toy2d:tiny"])
+    assert parsed.workdir == tmp_path / "runs" / "flow_matching_toy2d_tiny"
+    assert parsed.beside is not None and parsed.beside.is_file()
+
+
+def test_a_trained_run_knows_its_config(trained):
+    whole = commandline.parse([f"--config={CONFIG}", *SHORT]).config
+    flags = ("--mode=sample", f"--workdir={trained}")
+    parsed = commandline.parse(flags)
+    assert parsed.config.to_dict() == whole.to_dict()
+    changed = commandline.parse([*flags, "--config.sampler.num_steps=7"])
+    assert changed.config.sampler.num_steps == 7
+    with pytest.raises(UserError, match="--config is missing"):
+        commandline.parse([f"--workdir={trained}"])  # to train
+
+
+# --- help -----------------------------------------------------------------------------
+
+
+def test_help_names_every_mode_and_every_flag(capsys):
+    for flag in ("--help", "-h"):
+        said, _ = run_here(capsys, flag)
+        assert max(map(len, said.splitlines())) < 130
+        for name in MODES:
+            mode = find_mode(name)
+            assert mode.name == name and mode.run and mode.summary in said
+            assert mode.example in said and f"--mode={name}" in said
+    for name in MODES:
+        mode = find_mode(name)
+        said, _ = run_here(capsys, f"--mode={name}", "--help")
+        for flag, field in commandline.fields.fields_of(mode.options).items():
+            assert f"--{flag}" in said and field.meaning.split()[0] in said
+            assert field.meaning, f"--{flag} of --mode={name} has no meaning"
+
+
+def test_examples_of_modes_are_commands():
+    for name in MODES:
+        words = find_mode(name).example.replace("'", "").split()
+        assert words[:2] == ["python", "launch.py"]
+        given = dict(commandline.words(words[2:]))
+        assert given.get("mode", "train") == name
+        commandline.read_flags(
+            find_mode(name).options,
+            {k: v for k, v in given.items() if k not in ("config", "workdir", "mode")},
+        )
+
+
+def test_list_names_the_configs(capsys):
+    said, _ = run_here(capsys, "--list")
+    names = [line.split()[0] for line in said.splitlines()]
+    assert names == sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
+    assert all(len(line.split()) > 3 for line in said.splitlines())
+
+
+def test_show_needs_no_data(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("genjax.data.datasets.load", None)
+    flags = (f"--config={CONFIG}", f"--workdir={tmp_path / 'run'}", "--mode=show")
+    said, _ = run_here(capsys, *flags, "--config.seed=5")
+    assert re.search(r"seed = 5 \(default 0\)", said)
+    assert not (tmp_path / "run").exists()
+
+
+# --- code that has changed ------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A copy of the experiment and its config, elsewhere."""
+    for name in ("experiments/flow_matching.py", "configs/flow_matching_toy2d.py"):
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    commandline.configs.find_experiment("flow_matching", Path(CONFIG))
+
+
+def test_a_run_whose_code_changed_asks(project, capsys):
+    few = ("--config.training.num_steps=2", "--config.training.save_every=1")
+    quick = ("--config.evaluation.num_samples=0", "--config.likelihood.method=none")
+    train = (
+        "--config=configs/flow_matching_toy2d.py:tiny",
+        f"--workdir={project / 'run'}",
+        *few,
+        *quick,
+    )
+    run_here(capsys, *train)
+    _, said = run_here(capsys, "--workdir=run", "--mode=sample", "--num_samples=1")
+    assert "has changed" not in said
+    file = project / "experiments" / "flow_matching.py"
+    file.write_text(file.read_text() + "\n# edited\n")
+    _, said = run_here(capsys, *train, expect=2)
+    assert said.count("\n") == 1
+    assert (
+        "experiments/flow_matching.py has changed" in said and "--accept_code" in said
+    )
+    _, said = run_here(capsys, "--workdir=run", "--mode=sample", "--num_samples=1")
+    assert "has changed since step 2" in said
+    _, said = run_here(capsys, *train, "--accept_code")
+    assert "has changed" in said
+    run_here(capsys, *train)  # once accepted, it is the code of the run
+    old = json.loads((project / "run/checkpoints/2/meta/metadata").read_text())
+    assert (
+        old["body"]["meta"]["code_hash"] != folder.read_run(project / "run").code_hash
+    )

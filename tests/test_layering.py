@@ -10,7 +10,6 @@ BASE = {"typing"}
 FRAME = BASE | {"experiment", "data", "train", "evaluation", "pictures", "disk"}
 DIFFUSION = BASE | {"axes", "choices", "diffusion", "distributions", "fields"}
 DIFFUSION |= {"labels", "scale", "state"}
-MODE = FRAME | {"commandline", "fields", "run", "run_setup"}
 LAYERS = {  # a file or folder of genjax; the longest name that fits a file counts
     "typing": set(),
     "choices": BASE,
@@ -35,29 +34,18 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     # where a diffusion model meets the contract
     "diffusion.as_experiment": DIFFUSION | {"experiment", "train"},
     "diffusion.likelihood": DIFFUSION | {"experiment"},
-    "diffusion.process": DIFFUSION | {"experiment"},
     "data": BASE | {"disk"},
     "pictures": BASE | {"disk"},
-    "train": BASE | {"disk", "experiment", "fields", "state"},
+    "train": BASE | {"configs", "disk", "experiment", "fields", "state", "streams"},
     "evaluation": BASE | {"axes", "choices", "experiment", "nn", "objectives"},
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "train"},
     "evaluation.__main__": BASE | {"evaluation", "data", "disk", "train"},
-    "commandline": BASE | {"choices"},
     # where they all meet
-    "run": BASE | {"configs", "experiment", "data", "train", "streams", "state"},
-    "run_setup": BASE | {"commandline", "experiment", "data", "train"},
-    "beside": BASE | {"commandline", "experiment", "train", "run_setup"},
-    "latents": MODE | {"beside"},
-    "implicit": MODE | {"beside"},
-    "classify": MODE,
-    "translate": MODE,
-    "solvers": MODE | {"choices", "diffusion"},
-    "trajectories": MODE,
-    "modes": MODE
-    | {"choices", "latents", "classify", "solvers", "trajectories", "implicit"}
-    | {"streams", "translate"},
-    "report": BASE | {"experiment"},
+    "run": FRAME | {"configs", "streams"},
+    "modes": FRAME
+    | {"choices", "configs", "diffusion", "fields", "labels", "run", "streams"},
+    "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "train"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},
@@ -65,6 +53,8 @@ FORBIDDEN = {  # third-party packages that a part has no business with
     "objectives": {"flax", "optax", "ml_collections"},
     "augment": {"flax", "optax", "ml_collections"},
     "diffusion": {"flax", "ml_collections"},
+    "fields": {"jax", "flax", "ml_collections"},
+    "configs": {"jax", "flax"},
     "commandline": {"jax", "flax"},
 }
 FILES = sorted((ROOT / "genjax").rglob("*.py"))
@@ -97,6 +87,19 @@ def test_library_imports_point_down(path):
         assert top not in FORBIDDEN.get(part, set()), f"{part} must not import {name}"
         if top == "genjax" and rest:
             assert rest[0] in allowed, f"{part} must not import {name}"
+
+
+MODES = sorted((ROOT / "genjax" / "modes").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modes_never_import_each_other(path):
+    part = path.relative_to(ROOT / "genjax" / "modes").parts[0].removesuffix(".py")
+    shared = {"mode", "beside", "drawing", part}
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[:2] == ["genjax", "modes"] and len(parts) > 2:
+            assert parts[2] in shared, f"{part} must not import {name}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=str)

@@ -1,5 +1,10 @@
-"""What there is to see of a diffusion model: its two ways, as data at every time."""
+"""What there is to see of a diffusion model: data become noise, and noise data.
 
+Frames are examples like batch["image"]. Where a path lets the noise grow, x_t is
+divided by the standard deviation that data of variance 1 have there (`unit_scale`).
+"""
+
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -8,87 +13,106 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from genjax import labels
 from genjax.axes import per_example
 from genjax.diffusion import ode
-from genjax.diffusion.denoiser import Denoise
+from genjax.diffusion.model import DiffusionModel
 from genjax.diffusion.paths import GaussianPath
-from genjax.experiment import Process, StateT
+from genjax.state import TrainState
 from genjax.typing import Array, Batch, Key
 
-INVERSION_STEPS = 100  # at least, each way
+INVERSION_STEPS = 100  # at least, in each direction
+INVERSION_END = 1e-3  # time of the data in `invert`, if the network knows it
 
 
-def make_process(
-    *,
-    solve: Callable[..., Array],
-    denoiser: Callable[[StateT, Array | None], Denoise],
-    path: Callable[[StateT], GaussianPath],
-    times: Float[Array | np.ndarray, " f"],
-    to_model: Callable[[Array], Array],
-    to_data: Callable[[Array], Array],
-    is_image: bool,
-    num_classes: int = 0,
-    end: float = 1e-3,
-) -> Process[StateT]:
-    """The process of a model that samples by `solve`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Process:
+    """From data to noise, and the learned return. Pure functions of a state.
 
-    solve: (state, key, num, label, along) -> x at times[-1] as the model sees it or,
-        with along, at all the times (see `solvers.sample_with`).
-    denoiser: of a state and labels (B,), None for a model without classes. The flow of
-        `invert` and `velocity` is its own, without guidance.
-    times: of sampling, falling from 1 to 0.
-    to_model, to_data: of examples; for points to_data must be linear.
-    num_classes: 0 for a model without labels. `invert` gives the examples' own labels,
-        `velocity` num_classes, which is to mean none.
-    end: `invert` takes data to lie at this time, or at the last of the times above 0 if
-        that is less. Images get as much noise as the path has there.
+    Frame f of F lies at times(state)[f].
     """
-    at = np.asarray(times, np.float32)
-    grid, stride = inversion_times(at, end)
 
-    def shown(x: Array, t: Float[Array, " f"], path: GaussianPath) -> Array:
-        scale = jax.vmap(lambda t: _scale(path, t))(t)
-        scale = jnp.where(t == at[-1], 1.0, scale)  # samples are what `sample` says
-        return to_data(x / per_example(scale, x))
+    times: Callable[[TrainState], Float[np.ndarray, " f"]]
+    """The sampler's, from 1, the noise, falling to 0, the data."""
 
-    def forward(state: StateT, batch: Batch, key: Key) -> Array:
-        x0, way, t = to_model(batch["image"]), path(state), jnp.asarray(at)
+    forward: Callable[[TrainState, Batch, Key], Array]
+    """(state, batch, key) -> (F, B, *shape): noised with the noise of `reverse`."""
+
+    reverse: Callable[..., Array]
+    """(state, key, num, label=None) -> (F, num, *shape); the last are sample's."""
+
+    invert: Callable[[TrainState, Batch, Key], tuple[Array, Array]]
+    """(state, batch, key) -> (F, B, *shape), twice: up the probability flow to noise,
+    and down again from there, in finer steps than the sampler's. The last frame of the
+    first is the data, and of the second their reconstruction."""
+
+    velocity: Callable[[TrainState, Array, Array], Array] | None = None
+    """(state, points as in a frame (B, dim), t) -> dx/dt of them; None for images."""
+
+
+def make_process(model: DiffusionModel) -> Process:
+    """The process of a model.
+
+    `forward` and `reverse` are those of its sampler. The flow of `invert` and
+    `velocity` is without guidance; `invert` gives the network the examples' own labels,
+    `velocity` none. Images get as much noise as the path has at INVERSION_END before
+    they are inverted.
+    """
+    scale = model.scale
+
+    def path_of(state: TrainState) -> GaussianPath:
+        return model.path(state.averaged[0])
+
+    def times(state: TrainState) -> Float[np.ndarray, " f"]:
+        return np.asarray(model.times(path_of(state)), np.float32)
+
+    def frames(x: Array, t: Float[np.ndarray, " f"], path: GaussianPath) -> Array:
+        unit = jax.vmap(lambda t: unit_scale(path, t))(jnp.asarray(t))
+        unit = unit.at[-1].set(1.0)  # samples are as `sample` gives them
+        return scale.to_data(x / per_example(unit, x))
+
+    def forward(state: TrainState, batch: Batch, key: Key) -> Array:
+        x0, path, t = scale.to_model(batch["image"]), path_of(state), times(state)
         # the steps that follow the noise are dead code, which is not run
-        noise = solve(state, key, len(x0), None, True)[0]
-        eps = noise / _scale(way, t[0])
-        x = jax.vmap(lambda t: way.diffuse(x0, eps, t))(t)
-        return shown(x, t, way)
+        noise = model.solve(state, key, len(x0), along=True).x[0]
+        eps = noise / unit_scale(path, jnp.asarray(t[0]))
+        x = jax.vmap(lambda t: path.diffuse(x0, eps, t))(jnp.asarray(t))
+        return frames(x, t, path)
 
-    def reverse(state: StateT, key: Key, num: int, label: Array | None = None) -> Array:
-        x = solve(state, key, num, label, True)
-        return shown(x, jnp.asarray(at), path(state))
+    def reverse(
+        state: TrainState, key: Key, num: int, label: Array | None = None
+    ) -> Array:
+        x = model.solve(state, key, num, label, along=True).x
+        return frames(x, times(state), path_of(state))
 
-    def invert(state: StateT, batch: Batch, key: Key) -> tuple[Array, Array]:
-        denoise = denoiser(state, batch["label"] if num_classes else None)
-        x, way, t = to_model(batch["image"]), path(state), jnp.asarray(at)
-        if is_image:
+    def invert(state: TrainState, batch: Batch, key: Key) -> tuple[Array, Array]:
+        label = labels.of_batch(batch, model.num_classes)
+        denoise = model.denoise(state.averaged[0], label)
+        x, path, t = scale.to_model(batch["image"]), path_of(state), times(state)
+        grid, stride = inversion_times(t, max(model.end, INVERSION_END))
+        if scale.is_image:
             # A blank pixel is the same in all images: with no noise at all it would
             # lead to the very middle of the noise, which no sample begins with.
-            x = way.diffuse(x, jax.random.normal(key, x.shape), jnp.asarray(grid[-1]))
-        up = ode.invert(denoise, x, grid, path=way, along=True)[::-1]
-        down = ode.heun(denoise, up[0], grid, path=way, along=True)
-        up, down = (shown(x[::stride], t, way) for x in (up, down))
+            x = path.diffuse(x, jax.random.normal(key, x.shape), jnp.asarray(grid[-1]))
+        up = ode.invert(denoise, x, grid, path=path, along=True)[::-1]
+        down = ode.heun(denoise, up[0], grid, path=path, along=True)
+        up, down = (frames(x[::stride], t, path) for x in (up, down))
         return up.at[-1].set(batch["image"]), down
 
-    def velocity(state: StateT, x: Array, t: Array) -> Array:
-        null = jnp.full(len(x), num_classes) if num_classes else None
-        way = path(state)
-        scale, slope = jax.jvp(lambda t: _scale(way, t), (t,), (jnp.ones_like(t),))
-        xt = scale * to_model(x)
-        dx_dt = ode.velocity(denoiser(state, null), way)(xt, t)
-        return to_data(dx_dt / scale - xt * (slope / jnp.square(scale)))
+    def velocity(state: TrainState, x: Array, t: Array) -> Array:
+        null = jnp.full(len(x), model.num_classes) if model.num_classes else None
+        denoise, path = model.denoise(state.averaged[0], null), path_of(state)
+        unit, slope = jax.jvp(lambda t: unit_scale(path, t), (t,), (jnp.ones_like(t),))
+        xt = unit * scale.to_model(x)
+        dx_dt = ode.velocity(denoise, path)(xt, t)
+        return scale.to_data(dx_dt / unit - xt * (slope / jnp.square(unit)))
 
     return Process(
-        times=tuple(at.tolist()),
+        times=times,
         forward=forward,
         reverse=reverse,
         invert=invert,
-        velocity=None if is_image else velocity,
+        velocity=None if scale.is_image else velocity,
     )
 
 
@@ -111,7 +135,7 @@ def inversion_times(
     return np.concatenate(parts).astype(np.float32), stride
 
 
-def _scale(path: GaussianPath, t: Array) -> Array:
+def unit_scale(path: GaussianPath, t: Array) -> Array:
     """The standard deviation of x_t for data of variance 1, where it is above 1."""
     deviation = jnp.sqrt(jnp.square(path.alpha(t)) + jnp.square(path.sigma(t)))
     return jnp.where(deviation > 1.001, deviation, 1.0)  # rounding must not show

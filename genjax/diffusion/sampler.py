@@ -1,6 +1,7 @@
 """config.sampler: which solver takes the way from noise to a sample, at which times."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -71,6 +72,17 @@ class Sampler:
                 f"another sampler.name, or leave it at {_default(option)}"
             )
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that the solver takes, by their names."""
+        return {name: getattr(self, name) for name in SOLVERS[self.name].options}
+
+    @property
+    def evaluations(self) -> int | None:
+        """Of the model for a sample; None where only the run itself knows."""
+        count = SOLVERS[self.name].evaluations
+        return None if count is None else count(self.num_steps, self.options)
+
     def turned_to(self, name: solvers.Name, num_steps: int) -> "Sampler":
         """The same with another solver, whose options keep their values if shared."""
         unused = {o for o, owners in _owners().items() if name not in owners}
@@ -118,7 +130,6 @@ class Sampler:
         along: bool = False,
     ) -> Solution:
         """The solver's x at times[-1], from x at times[0] (`solvers.solve`)."""
-        options = {name: getattr(self, name) for name in SOLVERS[self.name].options}
         return solvers.solve(
             self.name,
             denoise,
@@ -128,7 +139,7 @@ class Sampler:
             key=key,
             end=end,
             along=along,
-            **options,
+            **self.options,
         )
 
 

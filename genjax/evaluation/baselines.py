@@ -29,7 +29,7 @@ NUM_COMPONENTS = 30  # of probabilistic PCA, as many as Hinton & Salakhutdinov 2
 class Baseline:
     """nll_nats: the mean over the test split of -log_prob, in nats.
 
-    kind: as `Experiment.likelihood_kind`. note: how it was taken, for the protocol.
+    kind: as `LogLikelihood.kind`. note: how it was taken, for the protocol.
     """
 
     nll_nats: float
@@ -43,7 +43,7 @@ def likelihood_baselines(
     spec: DataSpec,
     likelihood_of: Literal["data", "binarized"] = "data",
 ) -> dict[str, Baseline]:
-    """All that the data can have, by name; likelihood_of as `Experiment` has it.
+    """All that the data can have, by name; likelihood_of: `LogLikelihood.of`.
 
     Images: uniform levels, `independent_pixels_nll` and, up to MAX_DIMS pixels,
     `ppca_nll`. Binarised ones: `independent_bernoulli_nll`. Points: `ppca_nll`.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 
 from genjax.experiment import Experiment
 from genjax.typing import Array, Batch, Key, Stopped, UserError
@@ -18,8 +18,8 @@ from genjax.typing import Array, Batch, Key, Stopped, UserError
 class Encoded:
     """Images and what the model made of them, row by row, on the host."""
 
-    images: UInt8[np.ndarray, "n h w c"]
-    labels: Int[np.ndarray, " n"]
+    images: Shaped[np.ndarray, " n *shape"]  # or points
+    labels: Int[np.ndarray, " n *domains"]
     codes: Float[np.ndarray, "n d"]
 
 
@@ -56,16 +56,16 @@ class Coder:
             whole = NamedSharding(mesh, PartitionSpec())
 
         def encode(state: Any, batch: Batch, mask: Array, key: Key):
-            assert experiment.encode is not None
-            code = experiment.encode(state, batch, key)
+            assert experiment.code is not None and experiment.code.encode is not None
+            code = experiment.code.encode(state, batch, key)
             return batch["image"], batch["label"], code, mask
 
         def decode(state: Any, code: Array, key: Key) -> Array:
-            assert experiment.decode is not None
+            assert experiment.code is not None
             if split is not None:
                 # As in sampling: otherwise each device would decode every row.
                 code = jax.lax.with_sharding_constraint(code, split)
-            return experiment.decode(state, code, key)
+            return experiment.code.decode(state, code, key)
 
         self._encode = jax.jit(encode, out_shardings=whole)
         self._decode = jax.jit(decode, out_shardings=whole)
@@ -92,8 +92,10 @@ class Coder:
             )
         return encoded
 
-    def decode(self, codes: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w c"]:
-        """The images of the codes. Raises Stopped."""
+    def decode(
+        self, codes: Float[np.ndarray, "n d"]
+    ) -> Shaped[np.ndarray, " n *shape"]:
+        """The images, or points, of the codes. Raises Stopped."""
         images = []
         for c in range(math.ceil(len(codes) / self._chunk)):
             self._check_stop("while decoding")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from genjax.experiment import Experiment
+from genjax.experiment import LogLikelihood
 from genjax.typing import DataSpec
 
 
@@ -42,14 +42,14 @@ def bits_per_dim(nll_nats: float, spec: DataSpec) -> float:
 
 
 def likelihood_protocol(
-    experiment: Experiment, spec: DataSpec, num_test: int
+    likelihood: LogLikelihood, spec: DataSpec, num_test: int
 ) -> dict[str, Any]:
     """What a log-likelihood is of and how it was taken; of all but the baselines.
 
     num_test: the first so many examples of the test split were scored.
     """
     dims = math.prod(spec.shape)
-    if experiment.likelihood_of == "binarized":
+    if likelihood.of == "binarized":
         unit = f"{dims} coins, 1 with probability their grey, tossed once an image"
     elif spec.num_levels:
         unit = f"{dims} discrete pixels of {spec.num_levels} levels"
@@ -57,11 +57,11 @@ def likelihood_protocol(
         unit = f"density of points in {dims} dimensions, in the unit of the data"
     some = num_test < spec.num_eval
     return {
-        "likelihood_kind": experiment.likelihood_kind,
-        "likelihood_note": experiment.likelihood_note,
-        "likelihood_of": experiment.likelihood_of,
+        "likelihood_kind": likelihood.kind,
+        "likelihood_note": likelihood.note,
+        "likelihood_of": likelihood.of,
         "likelihood_unit": unit,
-        "likelihood_given": experiment.likelihood_given,
+        "likelihood_given": likelihood.given,
         "likelihood_rows": f"the first {num_test} of {spec.num_eval} test examples"
         if some
         else f"all {num_test} test examples",

@@ -45,7 +45,7 @@ class Evaluator(Generic[StateT]):
 
     Metrics, as far as the model can:
     - the mean over the test set of each value of `experiment.evaluate`;
-    - `likelihood_metrics` of `experiment.log_likelihood`, with those of
+    - `likelihood_metrics` of `experiment.likelihood`, with those of
       `likelihood_baselines`;
     - of the samples, for images: frechet_pixels, in raw pixels scaled to [0, 1], to the
       reference split (it is no FID). For points: frechet_points, to the reference
@@ -156,7 +156,7 @@ class Evaluator(Generic[StateT]):
 
     def _test_metrics(self, state: StateT) -> tuple[dict[str, float], dict[str, float]]:
         """(means of `evaluate`, `likelihood_metrics`), in float64 on the host."""
-        if not (self._experiment.evaluate or self._experiment.log_likelihood):
+        if not (self._experiment.evaluate or self._experiment.likelihood):
             return {}, {}
         named: dict[str, list[np.ndarray]] = {}
         log_probs: list[np.ndarray] = []
@@ -169,15 +169,13 @@ class Evaluator(Generic[StateT]):
                 counted = of_domain.get(name[-2:], kept)
                 named.setdefault(name, []).append(_rows(name, value, counted))
             if log_prob is not None:
-                log_probs.append(_rows("log_likelihood", log_prob, kept))
+                log_probs.append(_rows("log_prob", log_prob, kept))
         means = {k: float(np.concatenate(v).mean()) for k, v in named.items()}
         if not log_probs:
             return means, {}
         return means, likelihood_metrics(np.concatenate(log_probs), self._spec)
 
-    def _rows_of_domains(
-        self, batch: Batch, kept: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def _rows_of_domains(self, batch: Batch, kept: np.ndarray) -> dict[str, np.ndarray]:
         """Which rows count for values of one domain, "_a" or "_b": each image once."""
         if not self._spec.eval_sizes:
             return {}
@@ -189,11 +187,11 @@ class Evaluator(Generic[StateT]):
         """(named values, log-likelihoods or None, the mask): traced once."""
         evaluate_key, likelihood_key = jax.random.split(key)
         evaluate = self._experiment.evaluate
-        log_likelihood = self._experiment.log_likelihood
+        likelihood = self._experiment.likelihood
         values = dict(evaluate(state, batch, evaluate_key)) if evaluate else {}
         log_prob = None
-        if log_likelihood is not None:
-            log_prob = log_likelihood(state, batch, likelihood_key)
+        if likelihood is not None:
+            log_prob = likelihood.log_prob(state, batch, likelihood_key)
         return values, log_prob, mask
 
     def _sample_metrics(self, state: StateT) -> dict[str, float]:
@@ -272,10 +270,11 @@ class Evaluator(Generic[StateT]):
 
     @functools.cached_property
     def _baselines(self) -> dict[str, Baseline]:
-        if self._experiment.log_likelihood is None:
+        likelihood = self._experiment.likelihood
+        if likelihood is None:
             return {}
         return likelihood_baselines(
-            self._reference, self._test, self._spec, self._experiment.likelihood_of
+            self._reference, self._test, self._spec, likelihood.of
         )
 
     def _test_batches(self) -> Iterator[tuple[Batch, Array]]:
@@ -299,10 +298,9 @@ class Evaluator(Generic[StateT]):
             "seed": self._seed,
             "not_available": self._not_available(),
         }
-        if self._experiment.log_likelihood is not None:
-            protocol |= likelihood_protocol(
-                self._experiment, self._spec, self._test.count
-            )
+        likelihood = self._experiment.likelihood
+        if likelihood is not None:
+            protocol |= likelihood_protocol(likelihood, self._spec, self._test.count)
             protocol["likelihood_baselines"] = {
                 name: {"kind": baseline.kind, "note": baseline.note}
                 for name, baseline in self._baselines.items()
@@ -326,13 +324,14 @@ class Evaluator(Generic[StateT]):
         return protocol
 
     def _not_available(self) -> dict[str, str]:
-        names = ("sample", "log_likelihood", "evaluate")
+        names = ("sample", "likelihood", "evaluate")
         reasons = {
             name: "the experiment has none"
             for name in names
             if getattr(self._experiment, name) is None
         }
-        if self._experiment.log_likelihood and self._experiment.likelihood_of == "data":
+        likelihood = self._experiment.likelihood
+        if likelihood is not None and likelihood.of == "data":
             if missing := no_ppca(self._reference, self._spec):
                 reasons["ppca"] = missing
         if self._full and self._experiment.sample is not None:

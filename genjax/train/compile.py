@@ -27,14 +27,9 @@ from jax.interpreters import partial_eval
 from jax.sharding import Mesh
 
 from genjax.experiment import Experiment
-from genjax.train.sharding import (
-    batch_sharding,
-    replicated,
-    state_shardings,
-)
+from genjax.streams import Stream, stream_key
+from genjax.train.sharding import batch_sharding, replicated, state_shardings
 from genjax.typing import Array, Batch, Key, Metrics
-
-INIT_STREAM, TRAIN_STREAM = 0, 1  # folded into the seed's key
 
 
 class Health(NamedTuple):
@@ -67,7 +62,7 @@ class CompiledExperiment:
 
     def init(self, seed: int) -> Any:
         """The state before step 0, laid out on the mesh."""
-        key = jax.random.fold_in(jax.random.key(seed), INIT_STREAM)
+        key = stream_key(seed, Stream.INIT)
         state = evaluate_lazily(self.experiment.init, key)
         return place(state, self.abstract_state)
 
@@ -187,7 +182,7 @@ def _split(feed: Batch) -> Iterator[Batch]:
 
 def _call(train_step, gather, state, health, resident, feed, first_step, seed, stop):
     """The traced call: all steps of the feed, each guarded, then the status."""
-    key = jax.random.fold_in(jax.random.key(seed), TRAIN_STREAM)
+    key = stream_key(seed, Stream.TRAIN)
 
     def one(carry, inputs):
         (state, health), (step, row) = carry, inputs

@@ -1,12 +1,14 @@
 """A run's folder: one run at a time, and the configuration that it was started with.
 
 LOCK          who uses the folder; held by flock, so it dies with its process
-config.json   {"config", "config_hash", "genjax_version", "jax_version", "git_revision"}
+config.json   {"config", "config_hash", "config_file", "data", "code_hash",
+              "genjax_version", "jax_version", "git_revision"}
 
 In a run of several processes only process 0 calls these functions.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import errno
 import fcntl
@@ -23,24 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import genjax
+from genjax.configs import FREE_FIELDS
 from genjax.disk import replacing
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 _log = logging.getLogger(__name__)
-
-FREE_FIELDS = (
-    "sampler.*",
-    "eval.*",
-    "mesh.*",
-    "data.dir",
-    "training.log_every",
-    "training.save_every",
-    "training.sample_every",
-    "training.eval_every",
-    "training.steps_per_call",
-    "training.keep_*",
-)
-"""Fields that a resumed run may change: they do not alter what is learnt."""
 
 _MAX_SHOWN = 8
 _ABSENT = "absent"
@@ -112,14 +101,44 @@ def _holder(file: int) -> str:
         return "another run"  # which has the lock, but has not yet written its name
 
 
-def write_config(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
-    """Write the resolved `config` (nested, plain values) to config.json in one rename.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What config.json says of a run.
+
+    config: nested, lists as tuples again. spec, fingerprint: of the data that it was
+    trained on. code_hash: of its experiment's file (`genjax.configs.code_hash`).
+    config_file: where its config came from, if from a file that is still there.
+    """
+
+    config: dict[str, Any]
+    spec: DataSpec | None = None
+    fingerprint: str | None = None
+    code_hash: str | None = None
+    config_file: Path | None = None
+
+
+def write_config(
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    spec: DataSpec | None = None,
+    fingerprint: str | None = None,
+    code_hash: str | None = None,
+    config_file: Path | None = None,
+) -> None:
+    """Write config.json in one rename; the arguments are those of `Stored`.
 
     Raises UserError if the folder cannot be written.
     """
+    data = None
+    if spec is not None:
+        data = dataclasses.asdict(spec) | {"fingerprint": fingerprint}
     record = {
         "config": config,
         "config_hash": config_hash(config),
+        "config_file": config_file and str(config_file.absolute()),
+        "data": data,
+        "code_hash": code_hash,
         "genjax_version": genjax.__version__,
         "jax_version": importlib.metadata.version("jax"),
         "git_revision": _git_revision(),
@@ -132,28 +151,67 @@ def write_config(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> 
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def read_run(workdir: str | os.PathLike[str]) -> Stored:
+    """What the run in `workdir` was started with.
+
+    Raises UserError if there is none or if it is garbled.
+    """
+    record = _read(workdir)
+    data, file = dict(record.get("data") or {}), record.get("config_file")
+    fingerprint = data.pop("fingerprint", None)
+    try:
+        spec = DataSpec(**_with_tuples(data)) if data else None
+        config_file = Path(file) if file and Path(file).is_file() else None
+    except TypeError as error:
+        raise _damaged(workdir) from error
+    return Stored(
+        config=_with_tuples(record["config"]),
+        spec=spec,
+        fingerprint=fingerprint,
+        code_hash=record.get("code_hash"),
+        config_file=config_file,
+    )
+
+
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """The config that the run in `workdir` was started with, tuples as lists.
 
     Raises UserError if there is none or if it is garbled.
     """
+    return _read(workdir)["config"]
+
+
+def _read(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     path = _config_path(workdir)
     try:
-        config = json.loads(path.read_text())["config"]
+        record = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(
             f"there is no {path}: was a run ever started in this workdir?"
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError):
-        config = None
-    if not isinstance(config, dict):
-        raise UserError(
-            f"{path} is damaged: mend it or choose another --workdir; "
-            "the checkpoints beside it are untouched"
-        )
-    return config
+    except ValueError as error:
+        raise _damaged(workdir) from error
+    if not (isinstance(record, dict) and isinstance(record.get("config"), dict)):
+        raise _damaged(workdir)
+    return record
+
+
+def _damaged(workdir: str | os.PathLike[str]) -> UserError:
+    return UserError(
+        f"{_config_path(workdir)} is damaged: mend it or choose another --workdir; "
+        "the checkpoints beside it are untouched"
+    )
+
+
+def _with_tuples(value: Any) -> Any:
+    """As a config has it: JSON has turned tuples into lists."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_tuples(item) for item in value)
+    return value
 
 
 def config_hash(config: Mapping[str, Any], ignore: Sequence[str] = FREE_FIELDS) -> str:

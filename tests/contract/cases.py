@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from genjax import commandline
+from genjax import configs
 from genjax.data import datasets, pipeline, toy
 from genjax.experiment import Experiment
 from genjax.train.compile import CompiledExperiment, compile_experiment
@@ -38,7 +38,7 @@ def bundled_configs() -> list[str]:
     return [
         path.stem
         for path in sorted((ROOT / "configs").glob("*.py"))
-        if is_bundled(commandline.load_config(f"{path}:tiny").data)
+        if is_bundled(configs.load(f"{path}:tiny").data)
     ]
 
 
@@ -76,9 +76,8 @@ def submesh(num_devices: int, fsdp: int = 1) -> Mesh:
 
 @functools.cache
 def case(name: str) -> Case:
-    import launch
-
-    config = commandline.load_config(f"{ROOT / 'configs' / name}.py:tiny")
-    dataset = datasets.load(**config.data)
-    make_experiment = launch.find_experiment(config.experiment)
-    return Case(name, config, dataset, make_experiment(config, dataset.spec))
+    config = configs.load(f"{ROOT / 'configs' / name}.py:tiny")
+    common, _ = configs.check(config.to_dict())
+    dataset = datasets.load(**common.data.options())
+    experiment = configs.make_experiment(config, dataset.spec)
+    return Case(name, config, dataset, experiment)

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.summary import summarize
-from genjax.experiment import Experiment
+from genjax.experiment import Experiment, LogLikelihood
 from genjax.typing import DataSpec
 
 LEVELS = 4
@@ -49,7 +49,7 @@ def sample(state, key, num, label=None):
     return levels.reshape(num, 2, 2, 1).astype(jnp.uint8)
 
 
-def log_likelihood(state, batch, key):
+def log_prob(state, batch, key):
     levels = batch["image"].reshape(-1, 4, 1).astype(jnp.int32)
     table = jnp.broadcast_to(state["log_probs"], (len(levels), 4, LEVELS))
     return jnp.take_along_axis(table, levels, axis=2).sum(axis=(1, 2))
@@ -66,9 +66,7 @@ EXPERIMENT = Experiment(
     init=lambda key: fitted(),
     train_step=lambda state, batch, key: (state, {}),
     sample=sample,
-    log_likelihood=log_likelihood,
-    likelihood_kind="exact",
-    likelihood_note="closed form",
+    likelihood=LogLikelihood(log_prob=log_prob, kind="exact", note="closed form"),
     evaluate=evaluate,
 )
 

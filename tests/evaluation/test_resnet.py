@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
 
-from genjax import commandline
 from genjax.data.split import Dataset, split_from_arrays
 from genjax.evaluation import __main__ as command
 from genjax.evaluation import classifiers, extractors, resnet
@@ -206,7 +204,8 @@ def test_missing_weights_name_the_command(folder):
         extractors.load(REAL, gray)
 
 
-def test_the_help_names_all_networks():
-    said = flags.FLAGS[commandline.EXTRACTOR.name].help
-    assert said is not None
-    assert all(name in said for name in (*extractors.NAMES, "inception:FILE"))
+def test_a_wrong_name_is_answered_with_all_networks():
+    with pytest.raises(UserError) as said:
+        extractors.load("no_such_network", COLOR)
+    known = (*extractors.NAMES, "inception:FILE")
+    assert all(name in str(said.value) for name in known)

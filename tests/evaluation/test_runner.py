@@ -19,7 +19,7 @@ from genjax.evaluation.energy import energy_distance
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
-from genjax.experiment import Experiment
+from genjax.experiment import Experiment, LogLikelihood
 from genjax.typing import DataSpec, Stopped, UserError
 from tests.evaluation import pixel_model
 from tests.evaluation.pixel_model import (
@@ -113,23 +113,25 @@ def test_the_protocol_says_how(result):
 def test_a_second_call_compiles_nothing_and_says_the_same(result):
     traces = []
 
-    def counted(name):
-        function = getattr(EXPERIMENT, name)
+    def counted(name, function):
         return lambda *args: (traces.append(name), function(*args))[1]
 
-    names = ("sample", "log_likelihood", "evaluate")
-    again = evaluator(without(**{name: counted(name) for name in names}))
+    names = ("sample", "evaluate")
+    changed = {name: counted(name, getattr(EXPERIMENT, name)) for name in names}
+    log_prob = counted("log_prob", EXPERIMENT.likelihood.log_prob)
+    likelihood = dataclasses.replace(EXPERIMENT.likelihood, log_prob=log_prob)
+    again = evaluator(without(**changed, likelihood=likelihood))
     assert again(fitted()) == again(fitted()) == result
-    assert sorted(traces) == sorted(names)
+    assert sorted(traces) == ["evaluate", "log_prob", "sample"]
 
 
 def test_what_the_model_cannot_is_said():
-    poor = without("sample", "evaluate", "log_likelihood", "likelihood_kind")
+    poor = without("sample", "evaluate", "likelihood")
     result = evaluator(poor)(fitted())
     assert set(result["protocol"]["not_available"]) == {
         "sample",
         "evaluate",
-        "log_likelihood",
+        "likelihood",
     }
     assert result["metrics"] == {}
     assert "likelihood_kind" not in result["protocol"]
@@ -264,10 +266,12 @@ def test_points_are_scored_as_points():
         init=lambda key: {},
         train_step=lambda state, batch, key: (state, {}),
         sample=lambda state, key, num: 3.0 + jax.random.normal(key, (num, 2)),
-        log_likelihood=lambda state, batch, key: jnp.sum(
-            jax.scipy.stats.norm.logpdf(batch["image"]), axis=1
+        likelihood=LogLikelihood(
+            log_prob=lambda state, batch, key: jnp.sum(
+                jax.scipy.stats.norm.logpdf(batch["image"]), axis=1
+            ),
+            kind="exact",
         ),
-        likelihood_kind="exact",
     )
     batch = {"image": jnp.asarray(test)}
     result = evaluator(
@@ -314,7 +318,7 @@ def test_features_are_compared_and_labels_read():
         )
 
     result = evaluator(
-        without("log_likelihood", "likelihood_kind", sample=painted),
+        without("likelihood", sample=painted),
         reference=summarize([TRAIN], name="train", spec=SPEC, extractor=BRIGHTER),
         extractor=BRIGHTER,
         labels=np.array([0, 1, 1]),

@@ -1,1 +1,0 @@
-"""--mode=latents: what a trained model's code looks like."""

@@ -1,0 +1,96 @@
+"""--mode=evaluate: all scores of a checkpoint.
+
+It writes evaluation/<step>.json, as training does, with the panel, and
+<step>_neighbours.png, which training leaves out: the samples nearest to a training
+image, each followed by the nearest ones. With --weights=raw or another --seed the files
+are <step>_raw.json, <step>_seed1.json.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from genjax.evaluation.likelihood_table import likelihood_table
+from genjax.evaluation.runner import Result
+from genjax.fields import Seed, Steps
+from genjax.modes.mode import Mode, Trained, check_labels, say
+from genjax.pictures import grids
+from genjax.run import Run, Weights
+from genjax.train import distributed, metrics
+from genjax.typing import DataSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The flags of --mode=evaluate."""
+
+    step: Steps | None = None  # the checkpoint; default the newest
+    weights: Literal["ema", "raw", "both"] | None = None  # both: one after the other
+    seed: Seed = 0  # of all that is drawn
+    labels: tuple[int, ...] | None = None  # of the samples, repeated in turn: 3 or 0,1
+    extractor: str | None = (
+        None  # network to compare samples in (evaluation/extractors.py)
+    )
+
+
+def check(run: Run, options: Options) -> None:
+    """Raises UserError for labels and weights that the model does not have."""
+    check_labels(run, options.labels)
+    run.check_weights("ema" if options.weights == "both" else options.weights)
+
+
+def evaluate(run: Run, options: Options) -> None:
+    """Writes the scores, and prints them; the likelihood among its baselines."""
+    found: dict[str, Result] = {}
+    asked: list[Weights | None] = [None]
+    if options.weights == "both":
+        asked = ["ema", "raw"]
+    elif options.weights is not None:
+        asked = [options.weights]
+    request = {
+        "labels": options.labels,
+        "seed": options.seed,
+        "extractor": options.extractor,
+        "full": True,
+    }
+    for weights in asked:
+        result = run.evaluate(weights=weights, **request)
+        found[weights or ""] = result
+        if distributed.is_first():
+            suffix = Trained(weights=weights, seed=options.seed).suffix
+            write(run, result, suffix, run.evaluator(**request).nearest_training)
+    if distributed.is_first():
+        shown = found if len(found) > 1 else next(iter(found.values()))
+        print(json.dumps({"step": run.step, **shown}, indent=2))
+
+
+def write(run: Run, result: Result, suffix: str, nearest: np.ndarray | None) -> None:
+    """The files, and the likelihoods on stderr."""
+    path = metrics.write_evaluation(run.workdir, run.step, result, suffix=suffix)
+    if nearest is not None:
+        picture = path.with_name(f"{run.step}{suffix}_neighbours.png")
+        draw_neighbors(picture, nearest, run.spec)
+    if table := likelihood_table(result):
+        say(table)
+    say(path)
+
+
+def draw_neighbors(path: Path, examples: np.ndarray, spec: DataSpec) -> None:
+    """A picture of images (n, 1 + k, h, w, c), two of n in a row; none of points."""
+    if spec.dtype == "uint8":
+        images = examples.reshape(-1, *spec.shape)
+        columns = 2 * examples.shape[1]
+        grids.save_png(path, grids.image_grid(images, spec.num_levels, columns=columns))
+
+
+MODE = Mode(
+    name="evaluate",
+    summary="score a checkpoint: likelihood, distances of samples to the data, a panel",
+    example="python launch.py --workdir=runs/ddpm_digits --mode=evaluate",
+    options=Options,
+    check=check,
+    run=evaluate,
+)

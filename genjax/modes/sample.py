@@ -1,0 +1,141 @@
+"""--mode=sample: draws samples into a folder of their own.
+
+generated/<step>[_raw][_seed1]/ in the run folder, or --out, gets
+
+    samples.npz    arr_0, like the data
+    samples.png    the first of them as a picture
+    samples.json   {"step", "weights", "sampler", "labels", "seed", "num", "batch_size"}
+
+A folder that holds samples of another request is left alone, and the next one is taken:
+generated/<step>_2.
+"""
+
+import dataclasses
+import io
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from genjax.fields import Count
+from genjax.modes.drawing import class_columns, draw_examples
+from genjax.modes.mode import Mode, Trained, check_labels, say
+from genjax.pictures import grids
+from genjax.run import Run
+from genjax.train import distributed
+from genjax.train.metrics import write_atomically
+from genjax.typing import UserError
+
+MAX_IN_PICTURE = 400  # images
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Trained):
+    """The flags of --mode=sample."""
+
+    num_samples: Count = 64  # how many
+    labels: tuple[int, ...] | None = None  # their classes, repeated in turn: 3 or 0,1
+    out: str | None = None  # folder; default <workdir>/generated/<step>
+
+
+def check(run: Run, options: Options) -> None:
+    """Raises UserError for labels, weights and a folder that there cannot be."""
+    check_labels(run, options.labels)
+    run.check_weights(options.weights)
+    if options.out is not None:
+        distributed.on_first_process(lambda: check_writable(out_of(options)))
+
+
+def check_writable(path: Path) -> None:
+    """Makes the folder. Raises UserError where it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={path} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"--out={path} cannot be written")
+
+
+def sample(run: Run, options: Options) -> None:
+    """Draws them and writes the three files."""
+    first, drawn = distributed.is_first(), []
+    chunks = run.draw(
+        options.num_samples,
+        labels=options.labels,
+        seed=options.seed,
+        weights=options.weights,
+    )
+    with tqdm(total=options.num_samples, unit="sample", disable=not first) as bar:
+        for part in chunks:
+            drawn.append(part)
+            bar.update(len(part))
+    if first:
+        write(run, options, np.concatenate(drawn))
+
+
+def write(run: Run, options: Options, samples: np.ndarray) -> None:
+    """The three files of the first process."""
+    asked = request(run, options)
+    home = run.workdir / "generated" / f"{run.step}{options.suffix}"
+    folder = free_folder(out_of(options) if options.out else home, asked)
+    content = io.BytesIO()
+    np.savez(content, arr_0=samples)
+    write_atomically(folder / "samples.npz", content.getvalue())
+    text = json.dumps(asked, indent=2) + "\n"
+    write_atomically(folder / "samples.json", text.encode())
+    is_image = run.spec.dtype == "uint8"
+    shown = samples[:MAX_IN_PICTURE] if is_image else samples
+    columns = class_columns(options.labels)
+    picture = draw_examples(shown, run.spec, frame=shown, columns=columns)
+    grids.save_png(folder / "samples.png", picture)
+    say(f"step {run.step}: {len(samples)} samples in {folder}")
+
+
+def request(run: Run, options: Options) -> dict[str, Any]:
+    """What determines the samples, for samples.json."""
+    config = run.config.to_dict()
+    return {
+        "step": run.step,
+        "weights": run.state(options.weights)[1],
+        "sampler": config.get("sampler"),
+        "labels": options.labels and list(options.labels),
+        "seed": options.seed,
+        "num": options.num_samples,
+        "batch_size": run.settings.evaluation.batch_size,
+    }
+
+
+def free_folder(wanted: Path, asked: dict[str, Any]) -> Path:
+    """The folder itself, or the next one without the samples of another request."""
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        if not (folder / "samples.npz").exists():
+            return folder
+        try:
+            found = json.loads((folder / "samples.json").read_text())
+        except (OSError, ValueError):
+            continue
+        if found == json.loads(json.dumps(asked)):
+            return folder
+    raise AssertionError("unreachable")
+
+
+def out_of(options: Options) -> Path:
+    """The folder of --out."""
+    assert options.out is not None
+    return Path(options.out).expanduser().absolute()
+
+
+MODE = Mode(
+    name="sample",
+    summary="draw samples into a folder of their own: .npz, .png, .json",
+    example="python launch.py --workdir=runs/ddpm_digits --mode=sample --labels=0,1,2",
+    options=Options,
+    needs=("sample",),
+    check=check,
+    run=sample,
+)

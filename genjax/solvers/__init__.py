@@ -1,1 +1,0 @@
-"""--mode=solvers: every solver on one trained model, against what it costs."""

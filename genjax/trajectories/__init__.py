@@ -1,1 +1,0 @@
-"""--mode=trajectories: how noise becomes data in a trained model, and back."""

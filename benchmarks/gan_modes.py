@@ -32,7 +32,7 @@ from configs import gan_grid25
 from experiments.gan import make_experiment
 from genjax.data import toy
 from genjax.data.datasets import load
-from genjax.evaluation.modes import Modes, mode_kl_floor, mode_metrics
+from genjax.evaluation.density_modes import Modes, mode_kl_floor, mode_metrics
 from genjax.experiment import Experiment
 from genjax.typing import Array, Config, Key
 

@@ -23,7 +23,7 @@ from genjax.evaluation import extractors
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.panel import Panel
 from genjax.evaluation.summary import Summary, summarize
-from genjax.train.grids import image_grid, save_png
+from genjax.pictures.grids import image_grid, save_png
 from genjax.typing import DataSpec
 
 SHOWN, NEIGHBORS = 16, 3  # samples in a picture, and training images beside each

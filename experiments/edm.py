@@ -21,7 +21,7 @@ again on the way where churn > 0 (algorithm 2), or from any other sampler of
 
 t of this repository is sigma / sigma_max: 0 for data, 1 where sampling starts. With
 method.augment_probability > 0 the images are augmented, and the network is told how
-(appendix F.2, `genjax.diffusion.augment`).
+(appendix F.2, `genjax.augment.edm`).
 """
 
 from collections.abc import Callable
@@ -33,9 +33,10 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from genjax.augment import edm as augment
 from genjax.axes import per_example
 from genjax.choices import one_of
-from genjax.diffusion import augment, guidance, paths, solvers, weighting
+from genjax.diffusion import guidance, paths, solvers, weighting
 from genjax.diffusion.conditioning import (
     check_guidance,
     check_labels,

@@ -33,8 +33,8 @@ from jaxtyping import Float, Int, Shaped
 from genjax.augment.adaptive import ada_augment, updated_p
 from genjax.augment.diff_augment import diff_augment, kinds
 from genjax.choices import one_of
-from genjax.diffusion.conditioning import check_labels
 from genjax.experiment import Experiment
+from genjax.labels import check_labels
 from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from genjax.models.dense_gan import DenseDiscriminator, DenseGenerator
 from genjax.models.mlp import ACTIVATIONS

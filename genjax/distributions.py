@@ -1,19 +1,16 @@
 """Log densities and divergences, elementwise, in nats."""
 
-import math
-
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, softplus
 from jax.scipy.special import log_ndtr
+from jax.scipy.stats import norm
 
 from genjax.typing import Array
 
 
 def normal_log_prob(x: Array, mean: Array, std: Array) -> Array:
     """The log density of N(mean, std^2) at x."""
-    return (
-        -0.5 * jnp.square((x - mean) / std) - jnp.log(std) - math.log(2 * math.pi) / 2
-    )
+    return norm.logpdf(x, mean, std)
 
 
 def normal_kl(mean: Array, variance: Array, mean2: Array, variance2: Array) -> Array:

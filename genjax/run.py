@@ -23,13 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genjax import configs, score
+from genjax import configs
 from genjax.choices import one_of
 from genjax.data import datasets
 from genjax.data.pipeline import eval_batches, gather
 from genjax.data.split import Dataset, split_from_arrays
 from genjax.diffusion.solvers import SOLVERS
-from genjax.evaluation import extractors, references
+from genjax.evaluation import extractors, references, score
 from genjax.evaluation.coder import Coder
 from genjax.evaluation.runner import Evaluator, Result
 from genjax.evaluation.sampling import compile_sample, generate

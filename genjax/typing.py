@@ -28,6 +28,9 @@ class DataSpec:
     num_classes: 0 when the data set has no labels, or the two domains not the same.
     aligned: of two domains: the two images of an example of the evaluation split belong
         together, B being what a perfect translation makes of A.
+    eval_sizes: of two domains that differ in size: the images of A and of B in the
+        evaluation split. The shorter begins anew until the longer one ends, so values
+        of `evaluate` named *_a and *_b are averaged over as many rows alone.
     """
 
     name: str
@@ -38,6 +41,7 @@ class DataSpec:
     num_eval: int
     num_classes: int
     aligned: bool = False
+    eval_sizes: tuple[int, ...] = ()
 
 
 class UserError(ValueError):

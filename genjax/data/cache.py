@@ -11,9 +11,8 @@ import hashlib
 import json
 import os
 import re
-import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from absl import logging
 
 from genjax.data.readahead import read_ahead
 from genjax.data.split import Split, split_from_arrays
+from genjax.disk import replacing
 from genjax.typing import UserError
 
 # A split of up to this many decoded bytes is cached and mapped; a larger one is decoded
@@ -43,15 +43,14 @@ def in_memory(
 
     source: what the examples were made from and how, JSON values: when it changes, the
         split is decoded anew.
-    cache_dir: None: $GENJAX_CACHE, or else ~/.cache/genjax.
+    cache_dir: where: see `folder_of`.
 
     Raises UserError where the directory cannot be written or an example not decoded.
     """
-    folder = Path(cache_dir or os.environ.get("GENJAX_CACHE") or "~/.cache/genjax")
     key = json.dumps([_FORMAT, split.name, dict(source), shape], sort_keys=True)
     name = re.sub(r"[^A-Za-z0-9.]+", "_", split.name)
     name = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    stem = folder.expanduser().absolute() / name
+    stem = folder_of(cache_dir) / name
     wanted = {
         "image": ((len(split), *shape), np.dtype(np.uint8)),
         "label": ((len(split),), np.dtype(np.int32)),
@@ -72,6 +71,12 @@ def in_memory(
                 "data.cache_dir or GENJAX_CACHE to another directory"
             )
     return split_from_arrays(split.name, arrays["image"], arrays["label"])
+
+
+def folder_of(cache_dir: str | None) -> Path:
+    """cache_dir, or $GENJAX_CACHE, or else ~/.cache/genjax."""
+    folder = Path(cache_dir or os.environ.get("GENJAX_CACHE") or "~/.cache/genjax")
+    return folder.expanduser().absolute()
 
 
 def _open(
@@ -111,7 +116,7 @@ def _write(
     with contextlib.ExitStack() as stack:
         files = {}
         for name, (shape, dtype) in wanted.items():
-            file = stack.enter_context(_replacing(_file(stem, f"{name}.npy")))
+            file = stack.enter_context(replacing(_file(stem, f"{name}.npy")))
             header = {
                 "descr": np.lib.format.dtype_to_descr(dtype),
                 "fortran_order": False,
@@ -131,21 +136,9 @@ def _write(
                 part = np.ascontiguousarray(examples[name])
                 checksums[name] = zlib.crc32(part.data, checksums[name])
                 file.write(part.data)
-    with _replacing(_file(stem, "json")) as file:
+    with replacing(_file(stem, "json")) as file:
         file.write(json.dumps(checksums).encode())
 
 
 def _file(stem: Path, ending: str) -> Path:
     return stem.parent / f"{stem.name}.{ending}"
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """A file to write that takes path's place once it is whole, or not at all."""
-    unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(unfinished, "wb") as file:
-            yield file
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -340,5 +340,8 @@ def _dataset(
         num_classes=num_classes,
         aligned=aligned,
     )
+    sizes = tuple(len(side.rows) for side in sides["eval"])
+    if len(set(sizes)) > 1:
+        spec = dataclasses.replace(spec, eval_sizes=sizes)
     fingerprint = fingerprint_of(spec, **choices)
     return Dataset(spec=spec, train=train, eval=held_out, fingerprint=fingerprint)

@@ -1,8 +1,12 @@
 """A directory of the user's own pictures as a data set."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,8 @@ from PIL import Image, ImageOps
 from genjax.data import cache
 from genjax.data.crop import center_square
 from genjax.data.split import Dataset, Examples, Labels, Rows, Split, fingerprint_of
-from genjax.typing import DataSpec, UserError
+from genjax.disk import write_atomically
+from genjax.typing import DataSpec, SaveError, UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MODES = {"rgb": "RGB", "gray": "L"}
@@ -96,7 +101,7 @@ def folder(
     )
     fingerprint = fingerprint_of(
         spec,
-        files=_digest([(p, (root / p).stat().st_size) for p in paths]),
+        files=content_of(root, paths, cache_dir),
         image_size=image_size,
         eval_fraction=eval_fraction,
     )
@@ -108,7 +113,7 @@ def pictures(
 ) -> tuple[Split, str]:
     """All pictures below `dir` as one split, in the order of their paths.
 
-    Returns it with a fingerprint, which changes with the files' names, sizes and times.
+    Returns it with a fingerprint, which changes with the files' names and content.
     Options and errors are those of `folder`; sub-folders mean nothing.
     """
     root = _checked_root(dir)
@@ -127,7 +132,7 @@ def pictures(
         mode=mode,
         image_size=image_size,
     )
-    identity = [image_size, mode, *reader.identity()]
+    identity = [image_size, mode, content_of(root, paths)]
     return _split(reader, False, None), _digest(identity)
 
 
@@ -203,6 +208,43 @@ def open_picture(path: Path, mode: str) -> Image.Image:
     raise UserError(f"the picture {path} {problem}; mend or remove it")
 
 
+def content_of(root: Path, paths: Sequence[str], cache_dir: str | None = None) -> str:
+    """A digest of what the files hold, and of their names below root.
+
+    Names and sizes are the same for many pictures, say in BMP. The first time all files
+    are read; the answer is remembered with their times.
+    Raises UserError for a file that cannot be read.
+    """
+    known = cache.folder_of(cache_dir) / f"content-{_digest(_identity(root, paths))}"
+    with contextlib.suppress(OSError, ValueError):
+        found = known.read_text()
+        if re.fullmatch("[0-9a-f]{64}", found):
+            return found
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(lambda path: _digest_of(root / path), paths))
+    names = [Path(path).as_posix() for path in paths]
+    found = _digest(list(zip(names, digests, strict=True)))
+    with contextlib.suppress(SaveError):  # then it is computed again
+        write_atomically(known, found.encode())
+    return found
+
+
+def _identity(root: Path, paths: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The pictures' absolute paths, sizes and times."""
+    stats = [(str(root / path), os.stat(root / path)) for path in paths]
+    return [(path, s.st_size, s.st_mtime_ns) for path, s in stats]
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"the picture {path} cannot be read: {error.strerror or error}"
+        ) from error
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Reader:
     """Pictures of one split by row."""
@@ -224,11 +266,6 @@ class _Reader:
             if self.classes:
                 label[i] = self.classes.index(Path(self.paths[row]).parts[0])
         return image, label
-
-    def identity(self) -> list[tuple[str, int, int]]:
-        """The pictures' paths, sizes and times."""
-        stats = [(path, os.stat(self.root / path)) for path in self.paths]
-        return [(path, s.st_size, s.st_mtime_ns) for path, s in stats]
 
     def _image(self, path: str) -> np.ndarray:
         picture = open_picture(self.root / path, self.mode)
@@ -257,7 +294,7 @@ def _split(reader: _Reader, keep: bool | None, cache_dir: str | None) -> Split:
         shape=reader.shape,
         source={
             "root": str(reader.root),
-            "files": _digest(reader.identity()),
+            "files": _digest(_identity(reader.root, reader.paths)),
             "image_size": reader.image_size,
             "mode": reader.mode,
         },

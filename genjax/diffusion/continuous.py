@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.axes import per_example
+from genjax.axes import per_example, sum_over_dims
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.vlb import Bound
@@ -52,7 +52,7 @@ def continuous_bound(
     eps_key, decoder_key = jax.random.split(key)
     xt = path.diffuse(x0, jax.random.normal(eps_key, x0.shape, x0.dtype), t)
     logsnr, logsnr_dot = jax.jvp(path.logsnr, (t,), (jnp.ones_like(t),))
-    error = _sum(jnp.square(x0 - denoise(xt, t)))
+    error = sum_over_dims(jnp.square(x0 - denoise(xt, t)))
     return Bound(
         prior=_prior(x0, path),
         diffusion=-0.5 * logsnr_dot * jnp.exp(logsnr) * error,
@@ -87,14 +87,14 @@ def logsnr_bound(
     def add(total: Array, draw: tuple[Array, Key]) -> tuple[Array, None]:
         t = path.time(low + draw[0] * (logsnr - low))
         eps = jax.random.normal(draw[1], x0.shape, x0.dtype)
-        error = _sum(jnp.square(x0 - denoise(path.diffuse(x0, eps, t), t)))
+        error = sum_over_dims(jnp.square(x0 - denoise(path.diffuse(x0, eps, t), t)))
         return total + jnp.exp(path.logsnr(t)) * error, None
 
     keys = jax.random.split(eps_key, draws)
     total, _ = jax.lax.scan(add, jnp.zeros(len(x0)), (place, keys))
     start = path.time(jnp.asarray(logsnr, x0.dtype))
     return Bound(
-        prior=0.5 * jnp.exp(low) * _sum(jnp.square(x0)),
+        prior=0.5 * jnp.exp(low) * sum_over_dims(jnp.square(x0)),
         diffusion=0.5 * (logsnr - low) * total / draws,
         decoder=_decoder(x0, start, path, num_levels, decoder_key),
     )
@@ -135,7 +135,7 @@ def _prior(x0: Array, path: GaussianPath) -> Array:
     """(1)."""
     one = jnp.ones(())
     alpha, sigma = path.alpha(one), path.sigma(one)
-    return _sum(normal_kl(alpha * x0, jnp.square(sigma), jnp.zeros(()), one))
+    return sum_over_dims(normal_kl(alpha * x0, jnp.square(sigma), jnp.zeros(()), one))
 
 
 def _decoder(
@@ -145,13 +145,10 @@ def _decoder(
     x = path.diffuse(x0, jax.random.normal(key, x0.shape, x0.dtype), t)
     if num_levels == 0:
         alpha, sigma = path.alpha(t), path.sigma(t)
-        return -_sum(normal_log_prob(x0, x / alpha, sigma / alpha))
+        return -sum_over_dims(normal_log_prob(x0, x / alpha, sigma / alpha))
     logits = level_logits(x, t, path=path, num_levels=num_levels)
     level = jnp.round((x0 + 1.0) / 2.0 * (num_levels - 1)).astype(jnp.int32)
     log_probs = jax.nn.log_softmax(logits)
-    return -_sum(jnp.take_along_axis(log_probs, level[..., None], axis=-1)[..., 0])
-
-
-def _sum(values: Array) -> Array:
-    """(B, ...) -> (B,)."""
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
+    return -sum_over_dims(
+        jnp.take_along_axis(log_probs, level[..., None], axis=-1)[..., 0]
+    )

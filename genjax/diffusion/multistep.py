@@ -48,7 +48,9 @@ def dpmpp(
 ) -> States:
     """The x at times[-1], from x at times[0], by DPM-Solver++ 2M or 3M.
 
-    Lu et al. 2022 (arXiv:2211.01095, algorithm 2); 3M has three nodes in (2).
+    Lu et al. 2022 (arXiv:2211.01095, algorithm 2); 3M has three nodes in (2), and so
+    order 3. The 3M of diffusers takes half of the second difference, which makes its
+    order 2: it gives other samples.
     """
     grid = _grid(path, jnp.asarray(times, x.dtype), order)
     return _run(denoise, x, grid.t, grid.keep, _predictor(grid), along=along)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.axes import sum_over_dims
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.ode import integrate, velocity
 from genjax.diffusion.paths import GaussianPath
@@ -66,7 +67,7 @@ def log_likelihood(
         dx_dt, pull = jax.vjp(lambda x: flow(x, t), state[0])
 
         def add(total: Array, probe: Array) -> tuple[Array, None]:
-            return total + _sum(probe * pull(probe)[0]), None
+            return total + sum_over_dims(probe * pull(probe)[0]), None
 
         divergence, _ = jax.lax.scan(add, jnp.zeros_like(state[1]), probes)
         return dx_dt, divergence
@@ -75,12 +76,7 @@ def log_likelihood(
     (x1, change), evaluations = integrate(slope, start, end, 1.0, tolerance=tolerance)
     if prior is None:
         zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
-        log_p1 = _sum(normal_log_prob(x1, zero, path.sigma(one)))
+        log_p1 = sum_over_dims(normal_log_prob(x1, zero, path.sigma(one)))
     else:
         log_p1 = prior(x1)
     return log_p1 + change, evaluations
-
-
-def _sum(values: Array) -> Array:
-    """(B, ...) -> (B,)."""
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))

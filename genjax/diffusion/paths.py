@@ -26,20 +26,26 @@ class GaussianPath:
     """Equation (1). alpha falls from alpha(0) = 1, sigma rises from sigma(0) = 0.
 
     Both take t of any shape and must be differentiable in it.
+
+    inverse: the t of a log-SNR, in closed form; None where there is none. It may leave
+        [0, 1] where no t has that log-SNR.
     """
 
     alpha: Schedule
     sigma: Schedule
+    inverse: Schedule | None = None
 
     def logsnr(self, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
         """log(alpha^2 / sigma^2): infinite at t = 0, falling."""
         return 2.0 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
 
     def time(self, logsnr: Float[Array, "*s"]) -> Float[Array, "*s"]:
-        """The t in (0, 1] at which the log-SNR is so large, to rounding: bisection.
+        """The t in [0, 1] that has this log-SNR, to rounding.
 
-        1 where the log-SNR at t = 1 is larger still.
+        1 where the log-SNR at t = 1 is larger still. Without an `inverse` by bisection.
         """
+        if self.inverse is not None:
+            return jnp.clip(self.inverse(logsnr), 0.0, 1.0)
 
         def halve(_, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bounds
@@ -118,6 +124,11 @@ def discrete(alpha_bar: np.ndarray) -> GaussianPath:
         alpha=lambda t: jnp.exp(0.5 * log_alpha_bar(t)),
         # expm1: 1 - alpha_bar would lose half the digits near the data
         sigma=lambda t: jnp.sqrt(-jnp.expm1(log_alpha_bar(t))),
+        inverse=lambda logsnr: jnp.interp(
+            jax.nn.softplus(-logsnr),  # -log alpha_bar
+            jnp.asarray(-table),
+            jnp.arange(num_timesteps + 1) / num_timesteps,
+        ),
     )
 
 
@@ -133,7 +144,17 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
     return GaussianPath(
         alpha=lambda t: jnp.exp(0.5 * log_alpha_bar(t)),
         sigma=lambda t: jnp.sqrt(-jnp.expm1(log_alpha_bar(t))),
+        inverse=lambda logsnr: _vp_time(jax.nn.softplus(-logsnr), beta_min, beta_max),
     )
+
+
+def _vp_time(decay: Array, beta_min: float, beta_max: float) -> Array:
+    """The t at which -log alpha^2 of `vp` is `decay`; 1 where it is larger still."""
+    growth = beta_max - beta_min
+    decay = jnp.minimum(decay, beta_min + 0.5 * growth)  # infinite at pure noise
+    # the root of the quadratic in the form that keeps its digits near 0
+    root = jnp.sqrt(beta_min**2 + 2.0 * growth * decay)
+    return 2.0 * decay / (beta_min + root)
 
 
 def subvp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
@@ -142,8 +163,24 @@ def subvp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
     alpha is that of `vp`; the variance is that of `vp` squared, so never larger.
     """
     alpha_bar = vp(beta_min, beta_max)
+
+    def inverse(logsnr: Array) -> Array:
+        # snr sigma^2 + sigma - 1 = 0, as alpha^2 = 1 - sigma; in logs, against overflow
+        log_sigma = math.log(2.0) - jax.nn.softplus(
+            0.5 * jax.nn.softplus(logsnr + math.log(4.0))
+        )
+        # -log alpha^2 = -log(1 - sigma), and near the noise -log(snr sigma^2)
+        decay = jnp.where(
+            logsnr > 0.0,
+            -jnp.log1p(-jnp.exp(log_sigma)),
+            -(logsnr + 2.0 * log_sigma),
+        )
+        return _vp_time(decay, beta_min, beta_max)
+
     return GaussianPath(
-        alpha=alpha_bar.alpha, sigma=lambda t: jnp.square(alpha_bar.sigma(t))
+        alpha=alpha_bar.alpha,
+        sigma=lambda t: jnp.square(alpha_bar.sigma(t)),
+        inverse=inverse,
     )
 
 
@@ -159,6 +196,7 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> GaussianPath:
     return GaussianPath(
         alpha=jnp.ones_like,
         sigma=lambda t: sigma_min * jnp.sqrt(jnp.expm1(growth * t)),
+        inverse=lambda logsnr: jnp.log1p(jnp.exp(-logsnr) / sigma_min**2) / growth,
     )
 
 
@@ -168,7 +206,11 @@ def edm(sigma_max: float = 80.0) -> GaussianPath:
     Karras et al. 2022 (arXiv:2206.00364, eq. 4). Noise at t = 1 has the standard
     deviation sigma_max: start samplers there.
     """
-    return GaussianPath(alpha=jnp.ones_like, sigma=lambda t: sigma_max * t)
+    return GaussianPath(
+        alpha=jnp.ones_like,
+        sigma=lambda t: sigma_max * t,
+        inverse=lambda logsnr: jnp.exp(-0.5 * logsnr) / sigma_max,
+    )
 
 
 def cosine() -> GaussianPath:
@@ -181,6 +223,7 @@ def cosine() -> GaussianPath:
         # not cos(pi t / 2), which rounding makes negative at t = 1
         alpha=lambda t: jnp.sin(0.5 * math.pi * (1.0 - t)),
         sigma=lambda t: jnp.sin(0.5 * math.pi * t),
+        inverse=lambda logsnr: jnp.arctan(jnp.exp(-0.5 * logsnr)) / (0.5 * math.pi),
     )
 
 
@@ -190,16 +233,30 @@ def rectified_flow() -> GaussianPath:
     Liu et al. 2023 (arXiv:2209.03003), Lipman et al. 2023 (arXiv:2210.02747); both let
     t run from noise to data, the other way round.
     """
-    return GaussianPath(alpha=lambda t: 1.0 - t, sigma=lambda t: 1.0 * t)
+    return GaussianPath(
+        alpha=lambda t: 1.0 - t,
+        sigma=lambda t: 1.0 * t,
+        inverse=lambda logsnr: jax.nn.sigmoid(-0.5 * logsnr),
+    )
 
 
-def of_logsnr(logsnr: Schedule) -> GaussianPath:
+def of_logsnr(logsnr: Schedule, inverse: Schedule | None = None) -> GaussianPath:
     """The variance-preserving path with this log-SNR, alpha^2 = sigmoid(logsnr(t)).
 
     Kingma et al. 2021 (arXiv:2107.00630, section 3.2), whose gamma is -logsnr. Where
     logsnr(0) is finite, sigma(0) is not quite 0.
+
+    inverse: of logsnr; None if it is not known, say of a learned one.
     """
     return GaussianPath(
         alpha=lambda t: jnp.sqrt(jax.nn.sigmoid(logsnr(t))),
         sigma=lambda t: jnp.sqrt(jax.nn.sigmoid(-logsnr(t))),
+        inverse=inverse,
+    )
+
+
+def linear_logsnr(high: float, low: float) -> GaussianPath:
+    """`of_logsnr` with a log-SNR that falls linearly from high at t = 0 to low."""
+    return of_logsnr(
+        lambda t: high + (low - high) * t, lambda logsnr: (high - logsnr) / (high - low)
     )

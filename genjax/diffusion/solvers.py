@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from genjax.diffusion import multistep, ode, samplers
+from genjax.diffusion import multistep, ode, stochastic
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.posterior import DenoiseAndSpread, mean_of
@@ -129,8 +129,8 @@ def _corrected(num_steps: int, options: Mapping[str, Any]) -> int:
 
 
 SOLVERS: Mapping[Name, Solver] = {
-    "ancestral": Solver(samplers.ancestral, ("variance",)),
-    "ddim": Solver(samplers.ddim, ("eta",)),
+    "ancestral": Solver(stochastic.ancestral, ("variance",)),
+    "ddim": Solver(stochastic.ddim, ("eta",)),
     "euler": Solver(_without_key(ode.euler)),
     "midpoint": Solver(_without_key(ode.midpoint), evaluations=_twice_but_last),
     "heun": Solver(
@@ -142,7 +142,7 @@ SOLVERS: Mapping[Name, Solver] = {
     "unipc_2": Solver(_without_key(multistep.unipc, order=2)),
     "unipc_3": Solver(_without_key(multistep.unipc, order=3)),
     "predictor_corrector": Solver(
-        samplers.predictor_corrector, ("snr", "corrector_steps"), _corrected
+        stochastic.predictor_corrector, ("snr", "corrector_steps"), _corrected
     ),
     "adaptive": Solver(_adaptive, ("tolerance",), None),
 }

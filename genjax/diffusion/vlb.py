@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.axes import per_example
+from genjax.axes import per_example, sum_over_dims
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.posterior import (
@@ -174,7 +174,7 @@ def _prior(x0: Array, path: GaussianPath) -> Array:
     """(1)."""
     one = jnp.ones(())
     alpha, sigma = path.alpha(one), path.sigma(one)
-    return _sum(normal_kl(alpha * x0, jnp.square(sigma), jnp.zeros(()), one))
+    return sum_over_dims(normal_kl(alpha * x0, jnp.square(sigma), jnp.zeros(()), one))
 
 
 def _step_back(
@@ -191,7 +191,7 @@ def _divergence(
     """(2) at one step."""
     spread = model_variance(q, variance, v)
     divergence = normal_kl(q.from_x0 * x0, q.small, q.from_x0 * x0_hat, spread)
-    return _sum(jnp.broadcast_to(divergence, x0.shape))
+    return sum_over_dims(jnp.broadcast_to(divergence, x0.shape))
 
 
 def _decoder(
@@ -228,10 +228,7 @@ def _reconstruction(
         spread = between(small, large, v)
     std = jnp.sqrt(spread)
     if num_levels == 0:
-        return -_sum(normal_log_prob(x0, mean, std))
-    return -_sum(discretized_normal_log_prob(x0, mean, std, num_levels=num_levels))
-
-
-def _sum(values: Array) -> Array:
-    """(B, ...) -> (B,)."""
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
+        return -sum_over_dims(normal_log_prob(x0, mean, std))
+    return -sum_over_dims(
+        discretized_normal_log_prob(x0, mean, std, num_levels=num_levels)
+    )

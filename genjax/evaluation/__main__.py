@@ -16,7 +16,6 @@ once for each number of samples, in floors/ of $GENJAX_CACHE, or else of
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +24,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from genjax import score
 from genjax.data import datasets
-from genjax.evaluation import classifiers, extractors
+from genjax.disk import write_atomically
+from genjax.evaluation import classifiers, extractors, score
 from genjax.evaluation.train_classifier import accuracy
 from genjax.train import compile, metrics
 from genjax.typing import SaveError, UserError
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             train(options.train, options.data_dir)
         else:
             compile.use_persistent_cache()
-            print(json.dumps(work(options), indent=2))
+            print(metrics.to_json(work(options), indent=2))
     except (UserError, SaveError) as error:
         print(f"genjax: {error}", file=sys.stderr)
         return 2
@@ -90,8 +89,8 @@ def work(options: argparse.Namespace) -> dict:
     else:
         result = score.keep_reference(source, options.extractor)
     if options.out:
-        content = json.dumps(result, indent=2) + "\n"
-        metrics.write_atomically(options.out, content.encode())
+        content = metrics.to_json(result, indent=2) + "\n"
+        write_atomically(options.out, content.encode())
     return result
 
 
@@ -123,7 +122,7 @@ def train(name: str, data_dir: str | None) -> None:
         params = classifier.fit(images, labels, key=key, say=say)
     read = extractors.in_batches(classifier.features_and_logits, params)
     found = accuracy(read, test_set["image"], test_set["label"])
-    metrics.write_atomically(path, extractors.to_bytes(params, found))
+    write_atomically(path, extractors.to_bytes(params, found))
     print(f"{path}: test accuracy {found:.4f}")
 
 

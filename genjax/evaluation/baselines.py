@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from genjax.evaluation.frechet import Moments
-from genjax.evaluation.likelihood import bits_per_dim
+from genjax.evaluation.frechet import SampleMoments
+from genjax.evaluation.likelihood_table import bits_per_dim
 from genjax.evaluation.summary import MAX_DIMS, Summary
 from genjax.objectives import ppca
 from genjax.typing import Array, DataSpec
@@ -123,8 +123,8 @@ def independent_bernoulli_nll(
 
 
 def ppca_nll(
-    train: Moments,
-    test: Moments,
+    train: SampleMoments,
+    test: SampleMoments,
     *,
     num_levels: int,
     num_components: int = NUM_COMPONENTS,
@@ -157,7 +157,9 @@ def ppca_nll(
     return -float(log_density) - (dims * math.log(width) if width else 0.0)
 
 
-def _ppca(name: str, train: Moments, test: Moments, spec: DataSpec) -> Baseline:
+def _ppca(
+    name: str, train: SampleMoments, test: SampleMoments, spec: DataSpec
+) -> Baseline:
     num_components = min(NUM_COMPONENTS, len(train.mean) - 1)
     note = f"probabilistic PCA, {num_components} components, moments of {name}"
     nats = ppca_nll(train, test, num_levels=spec.num_levels)

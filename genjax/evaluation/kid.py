@@ -15,11 +15,12 @@ SUBSETS, SUBSET_SIZE = 50, 1000  # of the authors' code
 class KernelDistance:
     """Over the subsets, mean and standard deviation (ddof 0) of the squared MMD.
 
+    std: None where every subset is the whole of both sets, so that none differ.
     size: the rows of a subset, fewer than asked for where a set has no more.
     """
 
     mean: float
-    std: float
+    std: float | None
     subsets: int
     size: int
 
@@ -44,6 +45,8 @@ def kernel_distance(
     size = min(size, len(x), len(y))
     if size < 2 or subsets < 1:
         raise ValueError(f"{subsets} subsets of {size} rows have no kernel distance")
+    if size == len(x) == len(y):
+        return KernelDistance(squared_mmd(x, y, gamma), None, 1, size)
     random = np.random.RandomState(seed)
     found = np.empty(subsets)
     for s in range(subsets):

@@ -20,7 +20,7 @@ from genjax.evaluation import fd_infinity, inception_score, kid, memorization
 from genjax.evaluation import prdc as precision
 from genjax.evaluation.class_balance import class_metrics
 from genjax.evaluation.frechet import (
-    Moments,
+    SampleMoments,
     frechet_distance,
     frechet_from,
     moments_of,
@@ -50,7 +50,7 @@ class Space:
     name: str
     reference: np.ndarray
     test: np.ndarray
-    moments: Moments | None
+    moments: SampleMoments | None
     unit: float = 1.0
 
     def scores(self, samples: np.ndarray) -> dict[str, float]:
@@ -100,7 +100,7 @@ class Space:
         return {
             **self._frechet(samples),
             "kid": kernel.mean,
-            "kid_std": kernel.std,
+            **({} if kernel.std is None else {"kid_std": kernel.std}),
             **precision.prdc(as_many, some),
             "nearest_training": float(np.median(found.distance)) * self.unit,
             "authpct": memorization.authenticity(found, self.reference),
@@ -244,7 +244,7 @@ class Panel:
         k_p, k_d = precision.K_PRECISION, precision.K_DENSITY
         return {
             "kid": f"{kid.SUBSETS} subsets of {size}{fewer}, unbiased, kernel "
-            "(x.y/d + 1)^3, seed 2020; kid_std over the subsets",
+            "(x.y/d + 1)^3, seed 2020; kid_std over the subsets, where they differ",
             "precision_recall": f"k {k_p}, <= the radius, {real} real, {rows} fake",
             "density_coverage": f"k {k_d}, < the radius, {real} real, {rows} fake",
             "expected_coverage": precision.expected_coverage(real, rows),

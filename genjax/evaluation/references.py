@@ -20,7 +20,7 @@ from absl import logging
 
 from genjax.evaluation import extractors
 from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.frechet import Moments
+from genjax.evaluation.frechet import SampleMoments
 from genjax.evaluation.summary import Summary
 
 # A summary with more is not kept: 50,000 images of CIFAR with features and logits of
@@ -107,7 +107,7 @@ def from_bytes(content: bytes) -> Summary:
             mean, scatter = (
                 arrays.pop(f"{field.name}.{p}") for p in ("mean", "scatter")
             )
-            fields[field.name] = Moments(count, mean, scatter)
+            fields[field.name] = SampleMoments(count, mean, scatter)
         else:
             value = arrays.pop(field.name, None)
             # A name or a count was an array of no axes.
@@ -123,7 +123,7 @@ def _arrays(summary: Summary) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for field in dataclasses.fields(Summary):
         value = getattr(summary, field.name)
-        if isinstance(value, Moments):
+        if isinstance(value, SampleMoments):
             parts = dataclasses.asdict(value)
             arrays |= {f"{field.name}.{part}": v for part, v in parts.items()}
         elif value is not None:

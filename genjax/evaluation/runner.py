@@ -19,9 +19,9 @@ from genjax.evaluation.baselines import (
     likelihood_baselines,
     no_ppca,
 )
+from genjax.evaluation.density_modes import Modes
 from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.likelihood import likelihood_metrics, likelihood_protocol
-from genjax.evaluation.modes import Modes
+from genjax.evaluation.likelihood_table import likelihood_metrics, likelihood_protocol
 from genjax.evaluation.panel import Keep, Panel
 from genjax.evaluation.samples import (
     floors,
@@ -62,9 +62,9 @@ class Evaluator(Generic[StateT]):
     nearest_training: of the last samples with a panel, (n, 1 + k, *shape): the samples
     that are nearest to a training example, each followed by its k nearest.
 
-    Metrics are Python floats. One that is not finite stays as it is, so json writes NaN
-    or Infinity, and the protocol's "not_finite" names it. What cannot be had is named
-    in the protocol's "not_available", with the reason.
+    Metrics are Python floats. One that is not finite stays as it is, is
+    written as null, and the protocol's "not_finite" names it. What cannot be had is
+    named in the protocol's "not_available", with the reason.
     """
 
     def __init__(
@@ -164,14 +164,24 @@ class Evaluator(Generic[StateT]):
             key = jax.random.fold_in(self._test_key, j)
             values, log_prob, kept = self._values(state, batch, mask, key)
             kept = np.asarray(kept)
+            of_domain = self._rows_of_domains(batch, kept)
             for name, value in values.items():
-                named.setdefault(name, []).append(_rows(name, value, kept))
+                counted = of_domain.get(name[-2:], kept)
+                named.setdefault(name, []).append(_rows(name, value, counted))
             if log_prob is not None:
                 log_probs.append(_rows("log_prob", log_prob, kept))
         means = {k: float(np.concatenate(v).mean()) for k, v in named.items()}
         if not log_probs:
             return means, {}
         return means, likelihood_metrics(np.concatenate(log_probs), self._spec)
+
+    def _rows_of_domains(self, batch: Batch, kept: np.ndarray) -> dict[str, np.ndarray]:
+        """Which rows count for values of one domain, "_a" or "_b": each image once."""
+        if not self._spec.eval_sizes:
+            return {}
+        (index,) = self._fetchable((batch["index"],))
+        a, b = (kept & (np.asarray(index) < size) for size in self._spec.eval_sizes)
+        return {"_a": a, "_b": b}
 
     def _per_example(self, state: StateT, batch: Batch, mask: Array, key: Key):
         """(named values, log-likelihoods or None, the mask): traced once."""

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from genjax.evaluation.energy import energy_distance
-from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.frechet import Moments, frechet_distance
-from genjax.evaluation.modes import (
+from genjax.evaluation.density_modes import (
     RADIUS,
     Modes,
     class_mode_metrics,
     mode_kl_floor,
     mode_metrics,
 )
+from genjax.evaluation.energy import energy_distance
+from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.frechet import SampleMoments, frechet_distance
 from genjax.evaluation.summary import MAX_DIMS, Summary
 from genjax.evaluation.wasserstein import MAX_POINTS, wasserstein2
 from genjax.typing import DataSpec
@@ -161,5 +161,5 @@ def _point_distances(points: np.ndarray, test: Summary, suffix: str):
     }
 
 
-def _frechet(a: Moments, b: Moments) -> float:
+def _frechet(a: SampleMoments, b: SampleMoments) -> float:
     return frechet_distance(a.mean, a.cov, b.mean, b.cov)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.frechet import Moments, merge, moments
+from genjax.evaluation.frechet import SampleMoments, merge, moments
 from genjax.typing import DataSpec, Stopped
 
 # The covariance of D numbers takes 8 D^2 bytes and its root O(D^3): 128 MiB and some
@@ -38,10 +38,10 @@ class Summary:
 
     name: str
     count: int
-    moments: Moments | None
+    moments: SampleMoments | None
     levels: np.ndarray | None
     points: np.ndarray | None
-    features: Moments | None = None
+    features: SampleMoments | None = None
     predicted: np.ndarray | None = None
     rows: np.ndarray | None = None
     feature_rows: np.ndarray | None = None

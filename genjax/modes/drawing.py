@@ -3,8 +3,8 @@
 import numpy as np
 
 from genjax.data import toy
-from genjax.train import grids
-from genjax.train.histograms import histogram_picture
+from genjax.pictures import grids
+from genjax.pictures.histograms import histogram_picture
 from genjax.typing import DataSpec
 
 MAX_COLUMNS = 20

@@ -13,12 +13,13 @@ from typing import Literal
 
 import numpy as np
 
-from genjax.evaluation.likelihood import likelihood_table
+from genjax.evaluation.likelihood_table import likelihood_table
 from genjax.evaluation.runner import Result
 from genjax.fields import Seed, Steps
 from genjax.modes.mode import Mode, Trained, check_labels, say
+from genjax.pictures import grids
 from genjax.run import Run, Weights
-from genjax.train import distributed, grids, metrics
+from genjax.train import distributed, metrics
 from genjax.typing import DataSpec
 
 

@@ -20,9 +20,10 @@ from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.modes.drawing import draw_examples
 from genjax.modes.mode import Mode
+from genjax.pictures import grids
 from genjax.run import Run, load
 from genjax.streams import Stream, stream_key
-from genjax.train import compile, distributed, grids, loop, metrics, summary
+from genjax.train import compile, distributed, loop, metrics, state_table
 from genjax.train import workdir as folder
 from genjax.train.progress import Progress
 from genjax.train.sharding import batch_sharding, replicated
@@ -93,7 +94,7 @@ def train(run: Run, options: Options) -> None:
                 config_file=run.beside,
             )
         )
-        log.say(summary.state_table(run.compiled.abstract_state))
+        log.say(state_table.state_table(run.compiled.abstract_state))
         log.say(f"{run.workdir}: from step {step} to {training.num_steps}")
         loop.train(
             run.compiled,

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.axes import sum_over_dims
 from genjax.typing import Array, Key
 
 Logits = Float[Array, "*b"]
@@ -142,7 +143,7 @@ def one_centered(critic: Critic, x: Examples) -> Float[Array, " b"]:
 def squared_slope(critic: Critic, x: Examples) -> Float[Array, " b"]:
     """|grad critic(x)|^2 of each x, summed over its dimensions."""
     slope = jax.grad(lambda x: jnp.sum(critic(x)))(x)
-    return jnp.sum(jnp.square(slope), axis=tuple(range(1, x.ndim)))
+    return sum_over_dims(jnp.square(slope))
 
 
 def interpolates(key: Key, real: Examples, fake: Examples) -> Examples:

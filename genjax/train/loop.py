@@ -70,6 +70,11 @@ class Schedule:
     steps_per_call: int = 1
     max_bad_steps: int = 10
 
+    def max_bad_at(self, step: int) -> int:
+        """The bad steps in a row that fail a run; at its end half of a short one."""
+        at_end = min(self.max_bad_steps, max(1, self.num_steps // 2))
+        return at_end if step == self.num_steps else self.max_bad_steps
+
     def call_length(self, step: int, others: Sequence[int]) -> int:
         """Steps in the call that starts at `step`: up to the next thing that is due."""
         cadences = [self.log_every, self.save_every, *others]
@@ -136,7 +141,7 @@ def train(
     stop: whether this process was asked to stop.
     Raises Stopped once that is so for any process, and UserError for data or a
     callback that cannot go on, both after saving; DivergedError after max_bad_steps
-    non-finite steps in a row, all discarded.
+    non-finite steps in a row, all discarded, or if the last half of a shorter run is.
     """
     health, status = compiled.healthy(), None
     window = _Window(log.batch_size)
@@ -150,14 +155,9 @@ def train(
                 log.progress(step)  # computed by now, not only sent
                 if int(status.stop):
                     raise Stopped(f"after step {step}")
+            arguments = state, health, feed.resident, inputs, step
             state, health, metrics, status = compiled.run(
-                state,
-                health,
-                feed.resident,
-                inputs,
-                step,
-                seed=seed,
-                stop=stop(),
+                *arguments, seed=seed, stop=stop()
             )
             if window.is_new():
                 mib = compiled.temporary_bytes() / 2**20
@@ -167,9 +167,11 @@ def train(
             last = step == schedule.num_steps
             if step % schedule.log_every == 0 or last:
                 log.write(step, "train", window.close(status))
+            save = step % schedule.save_every == 0 or last
+            if save:
+                _check_streak(status, window, schedule.max_bad_at(step), feed)
             scores = _run_callbacks(callbacks, log, step, state, last=last)
-            if step % schedule.save_every == 0 or last:
-                _check_streak(status, window, schedule.max_bad_steps, feed)
+            if save:
                 checkpointer.save(step, state, metrics=scores)
     except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
         checkpointer.save(step, state)

@@ -3,53 +3,36 @@
 Only one process of a run may write: under several, process 0.
 """
 
-import contextlib
 import json
+import math
 import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 
-from genjax.typing import SaveError, UserError
+from genjax.disk import saving, write_atomically
+from genjax.typing import UserError
 
 FLUSH_SECONDS = 10.0  # TensorBoard files are synced to disk at each flush
 
 
-@contextlib.contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Turns an OSError inside into a SaveError with the path and the free bytes."""
-    try:
-        yield
-    except OSError as error:
-        free = shutil.disk_usage(_existing(path)).free
-        raise SaveError(
-            f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free "
-            "on that disk"
-        ) from error
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON text, with null for numbers that are not finite: JSON has none of these."""
 
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: finite(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole content under that name, or what was there before; never a part.
-
-    Makes the folder. Raises SaveError.
-    """
-    part = path.with_name(f".{path.name}.part")
-    with saving(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def write_evaluation(
@@ -62,11 +45,10 @@ def write_evaluation(
     """Writes {"step", **result} to evaluation/<step><suffix>.json; returns the path.
 
     result: {"protocol", "metrics"}, from `genjax.evaluation.runner`. A number that is
-    not finite is written as NaN or Infinity, which Python reads and strict JSON does
-    not: null would say that nothing was measured. Raises SaveError.
+    not finite is written as null. Raises SaveError.
     """
     path = Path(workdir) / "evaluation" / f"{step}{suffix}.json"
-    text = json.dumps({"step": step, **result}, indent=2) + "\n"
+    text = to_json({"step": step, **result}, indent=2) + "\n"
     write_atomically(path, text.encode())
     return path
 
@@ -76,22 +58,27 @@ def read_lines(
 ) -> list[dict[str, Any]]:
     """The lines that a `MetricWriter` has written of one split, in order of the steps.
 
-    Empty where there is no file; without a last line that was cut short.
+    Empty where there is no file; without a last line that was cut short. A metric that
+    was not finite is NaN.
     """
     path = Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return []
     whole = path.read_bytes().splitlines(keepends=True)
     lines = [json.loads(line) for line in whole if _step_of(line) is not None]
-    return [line for line in lines if line["split"] == split]
+    return [
+        {name: math.nan if value is None else value for name, value in line.items()}
+        for line in lines
+        if line["split"] == split
+    ]
 
 
 class MetricWriter:
     """Writes metrics.jsonl and TensorBoard files; a context manager.
 
     A line of metrics.jsonl is one JSON object: step, split ("train" or "eval"),
-    images_seen, seconds, then the metrics, NaN and Infinity as Python spells them. A
-    line is on its way to disk when `write` returns.
+    images_seen, seconds, then the metrics, null for one that is not finite. A line is
+    on its way to disk when `write` returns.
     """
 
     def __init__(
@@ -146,7 +133,7 @@ class MetricWriter:
         if clash := sorted(line.keys() & metrics.keys()):
             raise ValueError(f"metrics cannot be called {clash}; rename them")
         values = {name: float(value) for name, value in metrics.items()}
-        rest = memoryview((json.dumps(line | values) + "\n").encode())
+        rest = memoryview((to_json(line | values) + "\n").encode())
         with saving(self._path):
             while rest:  # a raw write may take only a part
                 rest = rest[self._file.write(rest) :]
@@ -191,6 +178,8 @@ class _Board:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
+            if not math.isfinite(value):
+                continue  # it cannot be drawn, and tensorboardX warns of it
             self._write(step, summary=self._summary.scalar(name, value))
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
@@ -238,10 +227,5 @@ def _step_of(line: bytes) -> int | None:
         return None
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
-    return next(p for p in (path, *path.absolute().parents) if p.exists())

@@ -26,6 +26,7 @@ from typing import Any
 
 import genjax
 from genjax.configs import FREE_FIELDS
+from genjax.disk import replacing
 from genjax.typing import DataSpec, UserError
 
 _log = logging.getLogger(__name__)
@@ -143,18 +144,11 @@ def write_config(
         "git_revision": _git_revision(),
     }
     path = _config_path(workdir)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(unfinished, "w") as file:
-            json.dump(record, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        with replacing(path) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Stored:

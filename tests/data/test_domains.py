@@ -71,6 +71,8 @@ def test_two_classes_of_one_set():
         mine = as_set(digits["image"][digits["label"] == y])
         assert as_set(train["image"][:, side]) == mine
     assert dataset.spec.num_classes == 0 and not dataset.spec.aligned
+    sizes = dataset.spec.eval_sizes
+    assert max(sizes) == dataset.spec.num_eval and len(set(sizes)) == 2
 
 
 @pytest.fixture

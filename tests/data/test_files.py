@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -63,13 +64,16 @@ def test_arr_0_of_an_archive_is_read(array, shape, tmp_path):
     np.testing.assert_array_equal(all_of(files), expected)
 
 
-def test_the_fingerprint_changes_with_the_content(tmp_path, pictures):
+def test_the_fingerprint_changes_with_the_content(tmp_path, pictures, monkeypatch):
+    monkeypatch.setenv("GENJAX_CACHE", str(tmp_path / "cache"))
     first = read_files(npz(tmp_path, IMAGES)).fingerprint
     assert read_files(npz(tmp_path, IMAGES)).fingerprint == first
     assert read_files(npz(tmp_path, IMAGES[1:])).fingerprint != first
     folder = read_files(pictures).fingerprint
     assert read_files(pictures).fingerprint == folder
     os.utime(pictures / "sub" / "3.png", (1, 1))
+    assert read_files(pictures).fingerprint == folder  # touched, but the same
+    shutil.copy(pictures / "sub" / "4.png", pictures / "sub" / "3.png")
     assert read_files(pictures).fingerprint != folder
 
 

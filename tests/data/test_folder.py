@@ -72,6 +72,24 @@ def test_the_choice_and_the_fingerprint_do_not_depend_on_the_place(
     assert load_folder(moved).fingerprint != before.fingerprint
 
 
+@pytest.mark.parametrize("in_memory", [None, False])
+def test_pictures_of_equal_names_and_sizes_are_told_apart(tmp_path, in_memory):
+    """BMP files of one shape have one size."""
+    for name, low in (("dark", 0), ("bright", 200)):
+        for i in range(4):
+            image = np.full((4, 4, 3), low + i, np.uint8)
+            _write(tmp_path / name / f"{i}.bmp", image)
+    options = {"cache_dir": str(tmp_path / "cache"), "in_memory": in_memory}
+    found = [load("folder", str(tmp_path / n), **options) for n in ("dark", "bright")]
+    assert found[0].fingerprint != found[1].fingerprint
+    again = load("folder", str(tmp_path / "dark"), **options)
+    assert again.fingerprint == found[0].fingerprint
+    # overwritten in place
+    _write(tmp_path / "dark" / "0.bmp", np.full((4, 4, 3), 99, np.uint8))
+    changed = load("folder", str(tmp_path / "dark"), **options)
+    assert changed.fingerprint != found[0].fingerprint
+
+
 def test_a_changed_picture_is_seen(pictures, load_folder):
     load_folder(pictures)
     for path in pictures.rglob("*.PNG"):

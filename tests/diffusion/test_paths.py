@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,11 +38,26 @@ def test_variance_is_preserved(name):
     np.testing.assert_allclose(path.alpha(T) ** 2 + path.sigma(T) ** 2, 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+INVERTIBLE = PATHS | {
+    "ddpm_cosine": paths.ddpm_cosine(),
+    "linear_logsnr": paths.linear_logsnr(13.3, -5.0),
+}
+
+
+@pytest.mark.parametrize("path", INVERTIBLE.values(), ids=INVERTIBLE)
 def test_time_of_a_log_snr(path):
-    t = jnp.array([1e-4, 0.01, 0.3, 0.8, 1.0])
-    np.testing.assert_allclose(path.time(path.logsnr(t)), t, rtol=2e-3)
+    t = jnp.array([1e-5, 1e-4, 0.01, 0.3, 0.8, 0.99, 1.0])
+    logsnr = path.logsnr(t)
+    # a rounding of the log-SNR is one of t by as much as the path is steep there
+    slope = jax.vmap(jax.grad(path.logsnr))(t[:-1])
+    room = 1e-6 * np.abs(t) + 4e-6 * np.abs(
+        np.append((1.0 + np.abs(logsnr[:-1])) / slope, 0.3)
+    )
+    assert (np.abs(path.time(logsnr) - t) <= room).all()
+    bisected = dataclasses.replace(path, inverse=None).time(logsnr)
+    assert (np.abs(path.time(logsnr) - bisected) <= room).all()
     assert path.time(jnp.array(-jnp.inf)) == 1.0
+    assert path.time(jnp.array([[jnp.inf]])) == 0.0 or path.logsnr(jnp.zeros(())) < 1e3
 
 
 def test_the_sdes_of_song_et_al():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import paths, posterior, samplers, solvers
+from genjax.diffusion import paths, posterior, solvers, stochastic
 from genjax.diffusion.denoiser import clipped
 from tests.diffusion import gaussian
 
@@ -20,7 +20,7 @@ def with_v(denoise, v):
 
 def chain(denoise, variance, num=20_000):
     run = jax.jit(
-        lambda x: samplers.ancestral(
+        lambda x: stochastic.ancestral(
             denoise, x, FEW, path=PATH, key=KEY, variance=variance
         )
     )

@@ -125,3 +125,32 @@ def test_mnist_train_against_test_in_raw_pixels(mnist):
         parts[0].mean, parts[0].cov, parts[1].mean, parts[1].cov
     )
     assert distance == pytest.approx(0.332, abs=5e-4)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("num_rows", [1000, 40])
+def test_columns_of_very_different_scales(ratio, num_rows):
+    rows = np.random.default_rng(3).normal(size=(num_rows, 64))
+    rows[:, 0] *= ratio
+    same = moments(rows)
+    distance = frechet_distance(same.mean, same.cov, same.mean, same.cov)
+    assert abs(distance) <= 1e-6 * np.trace(same.cov) and abs(distance) < 0.05
+
+
+def test_a_collapse_is_seen_beside_a_large_column():
+    """63 columns of variance 1 lost: 63, however large the other column is."""
+    rows = np.random.default_rng(3).normal(size=(1000, 64))
+    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0, ddof=1)
+    rows[:, 0] *= 1e4
+    collapsed = rows * (np.arange(64) == 0)
+    x, y = moments(rows), moments(collapsed)
+    # what the large column tells of the others by chance is left: below 64 / 1000
+    got = frechet_distance(x.mean, x.cov, y.mean, y.cov)
+    assert got == pytest.approx(63.0, abs=0.1)
+    assert abs(frechet_distance(x.mean, x.cov, x.mean, x.cov)) < 1e-4
+
+
+def test_a_covariance_of_zero():
+    zero = np.zeros(3)
+    got = frechet_distance(zero, np.zeros((3, 3)), zero, np.diag([1.0, 2.0, 3.0]))
+    assert got == pytest.approx(6.0)

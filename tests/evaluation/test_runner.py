@@ -48,6 +48,18 @@ def test_padding_does_not_enter_the_means(result):
     assert result["protocol"]["n_test"] == 10
 
 
+def test_each_image_of_two_domains_counts_once():
+    """10 of A and 7 of B, of which 3 begin anew: the rows of B are 0 ... 6."""
+
+    def evaluate(state, batch, key):
+        row = batch["index"].astype(jnp.float32)
+        return {"row": row, "row_a": row, "row_b": row % 7}
+
+    spec = dataclasses.replace(SPEC, eval_sizes=(10, 7))
+    some = evaluator(without(evaluate=evaluate), spec=spec)(fitted())["metrics"]
+    assert (some["row"], some["row_a"], some["row_b"]) == (4.5, 4.5, 3.0)
+
+
 def test_likelihood_of_the_fitted_model_is_the_baseline(result):
     # One comes from examples through JAX, the other from counts through numpy.
     metrics = result["metrics"]

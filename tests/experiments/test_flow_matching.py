@@ -18,7 +18,7 @@ from experiments.flow_matching import (
     shift_times,
 )
 from genjax.data import toy
-from genjax.diffusion import samplers, solvers
+from genjax.diffusion import solvers, stochastic
 from genjax.diffusion.denoiser import as_denoiser, quantity
 from genjax.typing import DataSpec, UserError
 from tests.diffusion import gaussian
@@ -196,7 +196,7 @@ def test_straight_paths_need_one_step():
     t = draw_times(KEY, 32)
     velocity = quantity(x0, matched, t, path=PATH, name="velocity")
     denoise = as_denoiser(lambda x, t: velocity, PATH, "velocity")
-    once = samplers.ddim(denoise, matched, jnp.array([1.0, 0.0]), path=PATH)
+    once = stochastic.ddim(denoise, matched, jnp.array([1.0, 0.0]), path=PATH)
     np.testing.assert_allclose(once, x0, atol=1e-5)
 
 

@@ -18,8 +18,8 @@ from experiments.gan import (
 )
 from genjax import modes
 from genjax.data import toy
+from genjax.evaluation.density_modes import Modes, mode_metrics
 from genjax.evaluation.frechet import frechet_distance
-from genjax.evaluation.modes import Modes, mode_metrics
 from genjax.typing import DataSpec, UserError
 
 KEY = jax.random.key(0)

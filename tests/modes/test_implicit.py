@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from genjax.implicit.frames import Frame, Line
+from genjax.implicit.pictures import Curve, draw_curves
 from PIL import Image
 from scipy import stats
 
@@ -18,8 +20,6 @@ from genjax.commandline import Options
 from genjax.data import datasets
 from genjax.evaluation import pushforward
 from genjax.experiment import Experiment
-from genjax.implicit.frames import Frame, Line
-from genjax.implicit.pictures import Curve, draw_curves
 from genjax.typing import Stopped, UserError
 
 ROOT = Path(__file__).parent.parent

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from genjax.solvers import mode
+from genjax.solvers.measure import Trial, calls_per_evaluation, most_steps, plan
 from PIL import Image
 
 from genjax import commandline, modes
 from genjax.commandline import Options
 from genjax.diffusion import solvers
 from genjax.experiment import Experiment
-from genjax.solvers import mode
-from genjax.solvers.measure import Trial, calls_per_evaluation, most_steps, plan
 from genjax.typing import Stopped, UserError
 from tests.exact_ring import make_ring
 

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from genjax.trajectories import images, points
+from genjax.trajectories.density import Grid, compare
 from PIL import Image
 
 from genjax import commandline, modes
 from genjax.commandline import Options
 from genjax.data import datasets
-from genjax.trajectories import images, points
-from genjax.trajectories.density import Grid, compare
 from genjax.typing import Stopped, UserError
 from tests.contract.cases import case
 from tests.exact_ring import RING, make_ring

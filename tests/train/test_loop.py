@@ -147,6 +147,14 @@ def test_too_many_in_a_row_stop_the_run(run, tmp_path):
     assert saved(tmp_path) == [10]
 
 
+def test_a_short_run_must_not_end_in_bad_steps(run, tmp_path):
+    """20 steps with a limit of 99: half of them, at the end, are too many."""
+    with pytest.raises(DivergedError, match="not finite at step 10 and in 10 steps"):
+        run(bad=range(10, 20), max_bad_steps=99)
+    assert saved(tmp_path) == [10]
+    assert run(bad=range(11, 20), max_bad_steps=99)[0] == 20
+
+
 def test_a_stop_saves_and_the_next_run_goes_on(run, tmp_path):
     asked = iter([False] * 6 + [True] * 99)
     with pytest.raises(Stopped):

@@ -77,10 +77,19 @@ def test_a_line_is_readable_as_soon_as_it_is_written(tmp_path):
         ]
 
 
-def test_what_is_not_finite_is_written_as_it_is(tmp_path):
+def test_what_is_not_finite_is_null(tmp_path):
     with MetricWriter(tmp_path, None) as writer:
         writer.write(1, "train", {"loss": np.nan}, images_seen=1, seconds=0.0)
-    assert np.isnan(lines(tmp_path)[0]["loss"])
+    assert lines(tmp_path)[0]["loss"] is None
+    assert np.isnan(read_lines(tmp_path, "train")[0]["loss"])
+
+
+@pytest.mark.parametrize("step", ["Infinity", "NaN", '"x"', "null"])
+def test_a_step_that_is_no_number_is_named(tmp_path, step):
+    bad = f'{{"step": {step}, "split": "train"}}\n'
+    (tmp_path / "metrics.jsonl").write_text(bad + '{"step": 2, "split": "train"}\n')
+    with pytest.raises(UserError, match="line 1 of .* is no line of metrics"):
+        MetricWriter(tmp_path, 1)
 
 
 def test_lines_are_read_as_they_were_written(tmp_path):
@@ -169,11 +178,14 @@ def test_tensorboard_has_the_pictures(tmp_path):
 
 
 def test_evaluations_are_one_file_a_step(tmp_path):
-    result = {"protocol": {"weights": "ema"}, "metrics": {"nll_nats": float("inf")}}
+    result = {"protocol": {"weights": "ema"}, "metrics": {"nll_nats": 2.5}}
     path = write_evaluation(tmp_path, 70, result)
     assert path == tmp_path / "evaluation" / "70.json"
     assert json.loads(path.read_text()) == {"step": 70, **result}
     assert list(path.parent.iterdir()) == [path]
+    bad = {"metrics": {"fid": np.inf, "all": [1.0, (np.nan, 2)]}}
+    text = write_evaluation(tmp_path, 71, bad, suffix="_bad").read_text()
+    assert json.loads(text)["metrics"] == {"fid": None, "all": [1.0, [None, 2]]}
     other = write_evaluation(tmp_path, 70, {"metrics": {}}, suffix="_raw")
     assert other == tmp_path / "evaluation" / "70_raw.json"
     assert json.loads(path.read_text()) == {"step": 70, **result}

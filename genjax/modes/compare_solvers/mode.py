@@ -31,9 +31,10 @@ from genjax.modes.compare_solvers.measure import (
 )
 from genjax.modes.compare_solvers.report import Rows, plot, table
 from genjax.modes.mode import Mode, Trained, data_and_weights, say
+from genjax.pictures import grids
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
-from genjax.train import distributed, grids, metrics
+from genjax.train import distributed, metrics
 from genjax.typing import UserError
 
 

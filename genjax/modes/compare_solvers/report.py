@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from genjax.train.figures import new_figure, picture_of
-from genjax.train.grids import Picture
+from genjax.pictures.figures import new_figure, picture_of
+from genjax.pictures.grids import Picture
 
 Rows = list[dict[str, Any]]
 MARKERS = "osv^<>DPX*dp"

@@ -32,8 +32,9 @@ from genjax.modes.mode import (
     report,
     say,
 )
+from genjax.pictures import grids
 from genjax.run import Run, Weights
-from genjax.train import distributed, grids, metrics
+from genjax.train import distributed, metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from genjax.modes.implicit.frames import Frame
-from genjax.train.figures import new_figure, picture_of
-from genjax.train.grids import Picture
+from genjax.pictures.figures import new_figure, picture_of
+from genjax.pictures.grids import Picture
 
 LINES = 24  # from z to x, each with the same share of the mass
 FAINT = 0.02  # of the highest density: less is left out at both ends

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from genjax.data.pipeline import eval_batches
-from genjax.evaluation import latents as scores
+from genjax.evaluation import code_metrics as scores
 from genjax.evaluation.coder import Coder, Encoded
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import MAX_DIMS

@@ -43,9 +43,10 @@ from genjax.modes.latents.pictures import (
 )
 from genjax.modes.latents.prior import draw_prior
 from genjax.modes.mode import Mode, check_stop, has, report, say
+from genjax.pictures import grids
+from genjax.pictures.scatter import Panel
 from genjax.run import Run
-from genjax.train import distributed, grids
-from genjax.train.scatter import Panel
+from genjax.train import distributed
 from genjax.typing import UserError
 
 

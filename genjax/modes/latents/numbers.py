@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from genjax.evaluation import latents as scores
+from genjax.evaluation import code_metrics as scores
 from genjax.evaluation import walks
 from genjax.modes.latents.coded import CodedData
 

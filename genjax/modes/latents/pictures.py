@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from genjax.evaluation import latents as scores
+from genjax.evaluation import code_metrics as scores
 from genjax.evaluation import walks
 from genjax.evaluation.coder import Encoded
 from genjax.modes.latents.coded import CodedData
+from genjax.pictures import grids
+from genjax.pictures.scatter import Panel, scatter
 from genjax.run import Run
-from genjax.train import grids
-from genjax.train.scatter import Panel, scatter
 
 DEFAULT_PAIRS = 5
 MAX_TRAVERSED = 16  # dimensions of the code

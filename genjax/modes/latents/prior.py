@@ -8,8 +8,8 @@ from genjax.evaluation import walks
 from genjax.modes.latents.coded import PRIOR, Options, make_coder
 from genjax.modes.latents.pictures import DEFAULT_PAIRS, MANIFOLD_SIDE, Pictures
 from genjax.modes.mode import data_and_weights
+from genjax.pictures import grids
 from genjax.run import Run
-from genjax.train import grids
 
 
 def draw_prior(run: Run, options: Options) -> tuple[Pictures, dict[str, Any]]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from genjax.data import toy
 from genjax.modes.trajectories.scene import Scene
-from genjax.train.grids import Bounds
+from genjax.pictures.grids import Bounds
 
 Values = Float[np.ndarray, " n"]
 

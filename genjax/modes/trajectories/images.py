@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from genjax.modes.trajectories.scene import Result, Scene
-from genjax.train import grids
+from genjax.pictures import grids
 
 ROWS = 6  # test images on a strip
 SAMPLES = 8  # rows of the trajectories

@@ -21,8 +21,9 @@ from genjax import labels
 from genjax.modes.mode import Mode, check_labels, report, say
 from genjax.modes.trajectories import images, points
 from genjax.modes.trajectories.scene import Options, Result, make_scene
+from genjax.pictures import grids
 from genjax.run import Run
-from genjax.train import distributed, grids
+from genjax.train import distributed
 from genjax.typing import UserError
 
 

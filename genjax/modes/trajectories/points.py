@@ -11,8 +11,8 @@ from genjax.modes.trajectories.density import (
     true_density,
 )
 from genjax.modes.trajectories.scene import Result, Scene
-from genjax.train import grids
-from genjax.train.figures import new_figure, picture_of
+from genjax.pictures import grids
+from genjax.pictures.figures import new_figure, picture_of
 
 POINTS, PATHS = 2000, 60  # samples in the plane, and those with a path
 FILM_FRAMES = 60

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion.augment import Movement, augment, draw, move, parameters
+from genjax.augment.edm import Movement, augment, draw, move, parameters
 
 KEY = jax.random.key(0)
 QUARTER = np.pi / 2

@@ -9,28 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from genjax.train.metrics import write_atomically
+from genjax.disk import write_atomically
 
 PADDING = 2  # pixels between the cells of a grid and around it
 BACKGROUND = 96  # grey, told apart from black and from white images
 MIN_CELL = 32  # 8x8 digits must be recognisable
-
-# Ten evenly spaced colours of viridis (van der Walt & Smith, CC0): lightness rises
-# evenly from nothing to most, also in grey and for the colour-blind.
-VIRIDIS = np.array(
-    [
-        (68, 1, 84),
-        (72, 40, 120),
-        (62, 73, 137),
-        (49, 104, 142),
-        (38, 130, 142),
-        (31, 158, 137),
-        (53, 183, 121),
-        (110, 206, 88),
-        (181, 222, 43),
-        (253, 231, 37),
-    ]
-)
 
 Bounds = tuple[float, float, float, float]
 """(x_min, x_max, y_min, y_max)"""
@@ -158,7 +141,7 @@ def save_gif(
 
 
 def _viridis(shade: Float[np.ndarray, "h w"]) -> Picture:
-    """Colours of values in [0, 1], linear between the ten."""
-    stops = np.linspace(0.0, 1.0, len(VIRIDIS))
-    channels = [np.interp(shade, stops, VIRIDIS[:, c]) for c in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+    """Colours of values in [0, 1]."""
+    from matplotlib import colormaps  # late: it takes a while to import
+
+    return colormaps["viridis"](shade, bytes=True)[..., :3]

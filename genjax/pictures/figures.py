@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax.train.grids import Picture
+from genjax.pictures.grids import Picture
 
 DOTS = 120  # an inch
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from genjax.train.figures import new_figure, picture_of
-from genjax.train.grids import Picture
+from genjax.pictures.figures import new_figure, picture_of
+from genjax.pictures.grids import Picture
 
 INCHES = 4.5  # a panel's side
 MAX_IN_LEGEND = 20

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from genjax.train.figures import new_figure, picture_of
-from genjax.train.grids import Interval, Picture
+from genjax.pictures.figures import new_figure, picture_of
+from genjax.pictures.grids import Interval, Picture
 
 BINS = 100
 

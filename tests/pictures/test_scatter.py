@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from genjax.train.figures import DOTS
-from genjax.train.scatter import INCHES, Panel, scatter
+from genjax.pictures.figures import DOTS
+from genjax.pictures.scatter import INCHES, Panel, scatter
 
 # tab10, as matplotlib documents it
 BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)

@@ -17,9 +17,10 @@ from absl import logging
 from genjax.data import datasets, toy
 from genjax.data.files import read_files
 from genjax.data.split import Split
+from genjax.disk import write_atomically
 from genjax.evaluation import extractors, references
+from genjax.evaluation.density_modes import Modes
 from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.modes import Modes
 from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
     floors,
@@ -28,7 +29,7 @@ from genjax.evaluation.samples import (
     sample_protocol,
 )
 from genjax.evaluation.summary import Summary, summarize
-from genjax.train import distributed, metrics
+from genjax.train import distributed
 from genjax.typing import DataSpec, SaveError, UserError
 
 SPLITS = ("train", "test")
@@ -94,7 +95,7 @@ def summary_of(
         return summary, None
     if path is not None:
         try:
-            metrics.write_atomically(path, references.to_bytes(summary))
+            write_atomically(path, references.to_bytes(summary))
         except SaveError as error:
             logging.warning("the summary of %s is not kept: %s", split.name, error)
             return summary, None
@@ -120,7 +121,7 @@ def keep_floors(key: str, work: Callable[[], dict[str, float]]) -> dict[str, flo
     if distributed.is_first():
         content = json.dumps(found)
         try:
-            metrics.write_atomically(path, f"{_sha256(content)}\n{content}".encode())
+            write_atomically(path, f"{_sha256(content)}\n{content}".encode())
         except SaveError as error:
             logging.warning("the floors are not kept: %s", error)
     return found

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from genjax.diffusion import samplers, times
+from genjax.diffusion import stochastic, times
 from genjax.diffusion.posterior import model_variance, posterior
 from tests.diffusion import gaussian
 from tests.diffusion.test_paths import PATHS
@@ -38,10 +38,10 @@ def test_posterior_carries_the_marginal_at_t_to_that_at_s(path):
 @pytest.mark.parametrize(
     "sampler",
     [
-        lambda *a, **k: samplers.ancestral(*a, **k, variance="fixed_small"),
-        lambda *a, **k: samplers.ancestral(*a, **k, variance="fixed_large"),
-        lambda *a, **k: samplers.ddim(*a, **k),
-        lambda *a, **k: samplers.ddim(*a, **k, eta=0.5),
+        lambda *a, **k: stochastic.ancestral(*a, **k, variance="fixed_small"),
+        lambda *a, **k: stochastic.ancestral(*a, **k, variance="fixed_large"),
+        lambda *a, **k: stochastic.ddim(*a, **k),
+        lambda *a, **k: stochastic.ddim(*a, **k, eta=0.5),
     ],
     ids=["fixed_small", "fixed_large", "ddim", "ddim_eta"],
 )
@@ -63,10 +63,10 @@ def test_ddim_with_eta_1_is_ancestral():
     path, x = PATHS["ddpm"], NOISE[:100]
     denoise = gaussian.exact_denoiser(path)
     some = times.uniform(20, num_timesteps=1000)
-    chain = samplers.ancestral(
+    chain = stochastic.ancestral(
         denoise, x, some, path=path, key=KEY, variance="fixed_small"
     )
-    ddim = samplers.ddim(denoise, x, some, path=path, key=KEY, eta=1.0)
+    ddim = stochastic.ddim(denoise, x, some, path=path, key=KEY, eta=1.0)
     np.testing.assert_allclose(ddim, chain, rtol=1e-3, atol=1e-4)
 
 
@@ -79,7 +79,7 @@ def test_ddim_is_a_first_order_method(name):
     errors = []
     for num_steps in (40, 80, 160):
         some = times.uniform(num_steps, num_timesteps=1600)
-        y = samplers.ddim(gaussian.exact_denoiser(path), x, some, path=path)
+        y = stochastic.ddim(gaussian.exact_denoiser(path), x, some, path=path)
         errors.append(float(jnp.abs(y - exact).mean()))
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     np.testing.assert_allclose(orders, 1.0, atol=0.15)
@@ -89,9 +89,9 @@ def test_one_step_goes_to_the_denoised_point_without_noise():
     path, one_step = PATHS["ddpm"], np.array([1.0, 0.0], np.float32)
     x, denoise = NOISE[:5], gaussian.exact_denoiser(PATHS["ddpm"])
     want = denoise(x, jnp.array(1.0))
-    chain = samplers.ancestral(denoise, x, one_step, path=path, key=KEY)
+    chain = stochastic.ancestral(denoise, x, one_step, path=path, key=KEY)
     np.testing.assert_allclose(chain, want, rtol=1e-5)
-    ddim = samplers.ddim(denoise, x, one_step, path=path, key=KEY, eta=1.0)
+    ddim = stochastic.ddim(denoise, x, one_step, path=path, key=KEY, eta=1.0)
     np.testing.assert_allclose(ddim, want, rtol=1e-5)
 
 
@@ -101,4 +101,4 @@ def test_a_choice_that_does_not_exist():
     with pytest.raises((ValueError, TypeCheckError), match="'learnt'"):
         model_variance(q, "learnt")
     with pytest.raises(ValueError, match="eta=0.5 draws noise: give a key"):
-        samplers.ddim(lambda x, t: x, NOISE, ALL, path=PATHS["vp"], eta=0.5)
+        stochastic.ddim(lambda x, t: x, NOISE, ALL, path=PATHS["vp"], eta=0.5)

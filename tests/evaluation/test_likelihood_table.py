@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from genjax.evaluation.likelihood import likelihood_metrics, likelihood_table
+from genjax.evaluation.likelihood_table import likelihood_metrics, likelihood_table
 from genjax.typing import DataSpec
 
 

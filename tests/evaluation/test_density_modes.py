@@ -9,16 +9,16 @@ import pytest
 from scipy import stats
 
 from genjax.data import toy
-from genjax.evaluation.extractors import Extractor
-from genjax.evaluation.modes import (
+from genjax.evaluation.density_modes import (
     Modes,
     class_mode_metrics,
     mode_kl_floor,
     mode_metrics,
 )
+from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.score import known_modes
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
-from genjax.score import known_modes
 from genjax.typing import DataSpec
 from tests.evaluation.pixel_model import evaluator
 

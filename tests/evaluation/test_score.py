@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax import score
 from genjax.data import datasets
 from genjax.evaluation import __main__ as command
-from genjax.evaluation import extractors, references
+from genjax.evaluation import extractors, references, score
 from genjax.evaluation.frechet import frechet_distance, moments
 
 USERS = """

@@ -1,7 +1,7 @@
 import numpy as np
 from scipy import stats
 
-from genjax.train.histograms import histogram_picture
+from genjax.pictures.histograms import histogram_picture
 
 
 def shares(points, **options):

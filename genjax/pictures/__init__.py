@@ -1,0 +1,1 @@
+"""Pictures of samples and of numbers: grids, films, and figures with axes."""

@@ -287,8 +287,8 @@ def make_experiment(
     config: ConfigDict, spec: DataSpec, beside: Path | None = None
 ) -> Experiment:
     """The experiment of a config. Raises UserError where it does not fit the data."""
-    _, own = check(config.to_dict(), beside)
-    return find_experiment(str(config.experiment), beside).make_experiment(own, spec)
+    common, own = check(config.to_dict(), beside)
+    return find_experiment(common.experiment, beside).make_experiment(own, spec)
 
 
 def _parts(

@@ -24,9 +24,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs
+from genjax.choices import one_of
 from genjax.data import datasets
 from genjax.data.pipeline import eval_batches, gather
 from genjax.data.split import Dataset, split_from_arrays
+from genjax.diffusion.solvers import SOLVERS
 from genjax.evaluation import extractors, references, score
 from genjax.evaluation.coder import Coder
 from genjax.evaluation.runner import Evaluator, Result
@@ -236,9 +238,8 @@ class Run:
         if asked not in self._turned:
             _ = self.trained  # read once, for all of them
             base, model = {}, self.experiment.diffusion
-            if model is not None and changes.get("name", model.sampler.name) != (
-                model.sampler.name
-            ):
+            if model is not None and "name" in changes:
+                one_of("sampler.name", changes["name"], SOLVERS)
                 steps = changes.get("num_steps", model.sampler.num_steps)
                 turned = model.sampler.turned_to(changes["name"], steps)
                 base = dataclasses.asdict(turned)
@@ -415,14 +416,14 @@ class Run:
         self,
         x: Array | np.ndarray,
         t: float | Array | np.ndarray,
-        labels: Labels | None = None,
+        labels: Labels | int | None = None,
         *,
         weights: Weights | None = None,
     ) -> Array:
         """E[x0 | x_t = x], (N, *shape): both as the model sees the data, not guided.
 
         t: one time for all, or one each; 0 is data and 1 noise.
-        labels: one each; None: of a model that knows labels, without one.
+        labels: one for all, or one each; None: of a model that knows labels, none.
         Raises UserError for a model that is no diffusion.
         """
         self.require("diffusion", "run.denoise")

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg.lapack
+import scipy.linalg
 from jaxtyping import Float
 
 CHUNK = 8192  # rows: 200 MB of CIFAR images in float64
@@ -104,8 +104,9 @@ def _factor(cov: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
 
     Cholesky with pivots: its rounding errors are those of each column's own scale.
     """
-    pivoted_cholesky = scipy.linalg.lapack.dpstrf  # pyright: ignore (not in its stubs)
-    lower, pivots, rank, _ = pivoted_cholesky(np.asarray(cov, np.float64), lower=1)
+    wide = np.asarray(cov, np.float64)
+    (pstrf,) = scipy.linalg.get_lapack_funcs(("pstrf",), (wide,))
+    lower, pivots, rank, _ = pstrf(wide, lower=1)
     factor = np.empty((len(cov), rank))
     factor[pivots - 1] = np.tril(lower)[:, :rank]  # LAPACK counts from 1
     return factor

@@ -7,32 +7,38 @@ made of is allowed, and torch is not needed. Two layouts are in use: a zip archi
 
 import collections
 import io
-import json
+import math
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from genjax.typing import UserError
 
 _DTYPES = {
-    "DoubleStorage": np.dtype("<f8"),
-    "FloatStorage": np.dtype("<f4"),
-    "HalfStorage": np.dtype("<f2"),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
 }
-_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
 
 # torch.save wrote this number first, before it wrote zip archives.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+# How much larger than the file its arrays may be. Tied weights share their numbers, and
+# zeros in an .npz can be packed; a small file that fills the memory is an attack.
+_MAX_GROWTH, _ROOM = 64, 2**24
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
@@ -64,8 +70,12 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
         EOFError,
         OverflowError,
         NotImplementedError,
+        MemoryError,
+        RecursionError,
         pickle.UnpicklingError,
         zipfile.BadZipFile,
+        zlib.error,
+        safetensors.SafetensorError,
     ) as error:
         raise UserError(
             f"{path} cannot be read as weights ({error}): it is damaged, or holds "
@@ -81,66 +91,74 @@ def read_torch(content: bytes) -> dict[str, np.ndarray]:
 
 
 def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
-    """The tensors of a .safetensors file: 8 bytes of size, a JSON header, the rest."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    body = memoryview(content)[8 + size :]
-    arrays = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
-            array = np.frombuffer(body[first:last], dtype)
-            arrays[name] = array.reshape(entry["shape"])
-    return arrays
+    """The tensors of a .safetensors file."""
+    return safetensors.numpy.load(content)
 
 
 def _read_npz(content: bytes) -> dict[str, np.ndarray]:
+    limit = _Limit(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as file:
+                limit.take(_npy_bytes(file))
+            if info.file_size > limit.total:
+                raise ValueError(f"{info.filename} is far larger than the file")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return dict(file.items())
 
 
-class _Storage:
-    """The numbers of one or more tensors, filled in when they have been read."""
+def _npy_bytes(file: Any) -> int:
+    """What the header of an .npy says that its array takes."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = read[version](file)
+    return math.prod(shape) * dtype.itemsize
 
-    def __init__(self, dtype: np.dtype, count: int):
-        self.dtype, self.count = dtype, count
-        self.flat: np.ndarray | None = None
 
-    def fill(self, raw: bytes) -> None:
-        self.flat = np.frombuffer(raw, self.dtype, count=self.count)
+class _Limit:
+    """Counts the bytes of arrays before they are made. ValueError if they are many."""
+
+    def __init__(self, content: bytes):
+        self.total = _MAX_GROWTH * len(content) + _ROOM
+        self.left = self.total
+
+    def take(self, num_bytes: int) -> None:
+        self.left -= num_bytes
+        if num_bytes < 0 or self.left < 0:
+            raise ValueError("its arrays are far larger than the file")
 
 
-class _Tensor:
-    """A view of a storage: what torch._utils._rebuild_tensor_v2 is called with."""
+class _Storage(NamedTuple):
+    """The name of the numbers of one or more tensors, and how many there are."""
 
-    def __init__(self, storage: _Storage, offset: int, size: tuple, stride: tuple, *_):
-        self.storage, self.offset, self.size, self.stride = (
-            storage,
-            offset,
-            size,
-            stride,
-        )
+    dtype: str
+    key: str
+    length: int
 
-    def array(self) -> np.ndarray:
-        flat, dtype = self.storage.flat, self.storage.dtype
-        if flat is None:
-            raise ValueError("a tensor has no numbers")
+
+class _Tensor(NamedTuple):
+    """A view of a storage. As a tuple it has nothing that a pickle could replace."""
+
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def array(self, raw: bytes, limit: _Limit) -> np.ndarray:
+        dtype = np.dtype(self.storage.dtype)
+        flat = np.frombuffer(raw, dtype, count=self.storage.length)
         last = sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
         if min((*self.size, *self.stride, self.offset), default=0) < 0 or (
             0 not in self.size and self.offset + last >= len(flat)
         ):
             raise ValueError("a tensor reaches beyond its numbers")
+        limit.take(math.prod(self.size) * dtype.itemsize)
         strides = tuple(s * dtype.itemsize for s in self.stride)
         view = np.lib.stride_tricks.as_strided(flat[self.offset :], self.size, strides)
         return view.copy()
-
-
-class _Parameter:
-    """What torch._utils._rebuild_parameter gives: the tensor in it."""
-
-    def __new__(cls, tensor: _Tensor, *_):
-        return tensor
 
 
 class _Unpickler(pickle.Unpickler):
@@ -151,10 +169,16 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        known = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-            ("torch._utils", "_rebuild_parameter"): _Parameter,
+        # Functions made anew each time: a pickle may set attributes of what it gets,
+        # and must not reach a class that others use.
+        known: dict[tuple[str, str], Any] = {
+            ("collections", "OrderedDict"): lambda *a: collections.OrderedDict(*a),
+            ("torch._utils", "_rebuild_tensor_v2"): (
+                lambda storage, offset, size, stride, *_: _Tensor(
+                    storage, offset, size, stride
+                )
+            ),
+            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
         }
         if (module, name) in known:
             return known[module, name]
@@ -164,20 +188,26 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count, *_ = pid
-        if kind != "storage":
-            raise pickle.UnpicklingError(f"{kind!r} is no storage")
-        return self.storages.setdefault(key, _Storage(dtype, count))
+        if kind != "storage" or dtype not in _DTYPES.values():
+            raise pickle.UnpicklingError(f"{kind!r} of {dtype!r} is no storage")
+        return self.storages.setdefault(key, _Storage(dtype, key, count))
 
 
 def _read_torch_zip(content: bytes) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         root = names[0].removesuffix("data.pkl")
-        unpickler = _Unpickler(io.BytesIO(archive.read(names[0])))
+
+        def stored(name: str) -> bytes:
+            # torch packs nothing, so a part is never larger than the file
+            if archive.getinfo(name).file_size > len(content):
+                raise ValueError(f"{name} is larger than the file")
+            return archive.read(name)
+
+        unpickler = _Unpickler(io.BytesIO(stored(names[0])))
         tree = unpickler.load()
-        for key, storage in unpickler.storages.items():
-            storage.fill(archive.read(f"{root}data/{key}"))
-    return _arrays(tree)
+        raw = {key: stored(f"{root}data/{key}") for key in unpickler.storages}
+    return _arrays(tree, raw, _Limit(content))
 
 
 def _read_torch_legacy(content: bytes) -> dict[str, np.ndarray]:
@@ -187,17 +217,18 @@ def _read_torch_legacy(content: bytes) -> dict[str, np.ndarray]:
         raise ValueError("it does not begin as a file of torch.save does")
     unpickler = _Unpickler(file)
     tree = unpickler.load()
+    raw = {}
     for key in _Unpickler(file).load():
         storage = unpickler.storages[key]
-        if int.from_bytes(file.read(8), "little") != storage.count:
+        if int.from_bytes(file.read(8), "little") != storage.length:
             raise ValueError("a tensor has another size than is said")
-        storage.fill(file.read(storage.count * storage.dtype.itemsize))
-    return _arrays(tree)
+        raw[key] = file.read(storage.length * np.dtype(storage.dtype).itemsize)
+    return _arrays(tree, raw, _Limit(content))
 
 
-def _arrays(tree: Any) -> dict[str, np.ndarray]:
+def _arrays(tree: Any, raw: dict[str, bytes], limit: _Limit) -> dict[str, np.ndarray]:
     return {
-        name: value.array()
+        name: value.array(raw[value.storage.key], limit)
         for name, value in tree.items()
         if isinstance(value, _Tensor)
     }

@@ -13,10 +13,9 @@ from genjax.typing import Array
 
 Label = Int[Array, " b"] | Float[Array, "b k"]  # classes, or vectors
 
-# DDPM numbers its steps 1 ... 1000, and its networks see 0 ... 999 (released code):
-# step i is our t = i / 1000, for which they see i - 1. Weights trained there want
-# 1000 t - 1, and 32 groups in every GroupNorm: below 128 channels `norms.num_groups`
-# takes fewer.
+# DDPM numbers its steps 1 ... 1000; its networks see 0 ... 999 (released code). Step i
+# is our t = i / 1000, for which they see i - 1: weights trained there want 1000 t - 1,
+# and 32 groups in every GroupNorm: below 128 channels `norms.num_groups` takes fewer.
 TIME_SCALE = 1000.0
 
 

@@ -17,6 +17,7 @@ from genjax.evaluation.density_modes import (
     mode_metrics,
 )
 from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.score import known_modes
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
 from genjax.typing import DataSpec

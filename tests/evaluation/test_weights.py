@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy as safetensors_numpy
 
 from genjax.evaluation import weights
 from genjax.typing import UserError
@@ -51,8 +52,9 @@ def test_other_files_are_read(tmp_path):
 
 
 def test_safetensors_reads_them_alike(tmp_path):
-    peer = pytest.importorskip("safetensors.numpy")
-    content = peer.save({k: np.ascontiguousarray(v) for k, v in EXPECTED.items()})
+    content = safetensors_numpy.save(
+        {k: np.ascontiguousarray(v) for k, v in EXPECTED.items()}
+    )
     assert_expected(weights.read_safetensors(content))
 
 
@@ -87,6 +89,49 @@ def test_a_tensor_beyond_its_numbers_is_refused():
     assert changed != content
     with pytest.raises(ValueError, match="beyond its numbers"):
         weights.read_torch(changed)
+
+
+def pickled_torch(path, build: bytes):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", build)
+    return path
+
+
+@pytest.mark.parametrize("name", [b"collections\nOrderedDict", b"torch\nFloatStorage"])
+def test_a_pickle_leaves_nothing_behind(tmp_path, name):
+    """GLOBAL, a dictionary {"array": 1}, BUILD: it would set it for ever."""
+    text = b"\x80\x02c" + name + b"\n}X\x05\x00\x00\x00arrayK\x01sb."
+    with pytest.raises(UserError, match="cannot be read as weights"):
+        weights.read(pickled_torch(tmp_path / "a.pth", text))
+    assert_expected(weights.read(PEERS / "tiny_zip.pth")[0])
+
+
+def test_a_small_file_must_not_fill_the_memory(tmp_path):
+    # the strides of a tensor made 0 and its size 10^4 x 10^5
+    legacy = (PEERS / "tiny_legacy.pth").read_bytes()
+    view = b"K\x03K\x02\x86"  # (3, 2), its size
+    huge = b"M\x10'J\xa0\x86\x01\x00\x86"
+    (tmp_path / "a.pth").write_bytes(
+        legacy.replace(view, huge).replace(b"K\x01K\x03\x86", b"K\x00K\x00\x86")
+    )
+    # a header that promises a gigabyte, and zeros that are packed a thousandfold
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (2**28,)}
+            np.lib.format.write_array_header_1_0(file, header)
+    np.savez_compressed(tmp_path / "b.npz", x=np.zeros(2**25, np.uint8))
+    for name in ("a.pth", "a.npz", "b.npz"):
+        with pytest.raises(UserError, match=f"{name} cannot be read as weights"):
+            weights.read(tmp_path / name)
+
+
+def test_deep_or_packed_nonsense_is_named(tmp_path):
+    deep = b"[" * 100_000
+    (tmp_path / "a.safetensors").write_bytes(len(deep).to_bytes(8, "little") + deep)
+    (tmp_path / "b.pth").write_bytes(b"\x80\x02r\xff\xff\xff\x7f.")
+    for name in ("a.safetensors", "b.pth"):
+        with pytest.raises(UserError, match=f"{name} cannot be read as weights"):
+            weights.read(tmp_path / name)
 
 
 def test_what_is_no_weight_file(tmp_path):

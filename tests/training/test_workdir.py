@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from genjax.training import workdir
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 CONFIG = {
     "experiment": "ddpm",
@@ -17,7 +17,7 @@ CONFIG = {
     "optim": {"learning_rate": 1e-3, "clip": float("nan")},
     "training": {"num_steps": 1000, "log_every": 10, "keep_last": 2},
     "sampler": {"num_steps": 50},
-    "eval": {"batch_size": 8},
+    "evaluation": {"batch_size": 8},
     "mesh": {"fsdp": 1},
 }
 
@@ -141,10 +141,51 @@ def test_config_round_trip(tmp_path):
     assert set(record) == {
         "config",
         "config_hash",
+        "config_file",
+        "data",
+        "code_hash",
         "genjax_version",
         "jax_version",
         "git_revision",
     }
+
+
+SPEC = DataSpec(
+    name="mnist",
+    shape=(28, 28, 1),
+    dtype="uint8",
+    num_levels=256,
+    num_train=60_000,
+    num_eval=10_000,
+    num_classes=10,
+)
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path):
+    file = tmp_path / "mine.py"
+    file.touch()
+    known = {"spec": SPEC, "fingerprint": "abc", "code_hash": "def"}
+    workdir.write_config(tmp_path, CONFIG, **known, config_file=file)
+    stored = workdir.read_run(tmp_path)
+    assert stored.config["model"]["channels"] == (32, 64)  # a tuple again
+    assert (stored.spec, stored.fingerprint, stored.code_hash) == tuple(known.values())
+    assert stored.config_file == file
+    file.unlink()
+    assert workdir.read_run(tmp_path).config_file is None
+
+
+def test_a_run_of_which_little_is_known(tmp_path):
+    workdir.write_config(tmp_path, CONFIG)
+    stored = workdir.read_run(tmp_path)
+    assert (stored.spec, stored.fingerprint, stored.code_hash) == (None, None, None)
+
+
+def test_data_that_are_garbled_are_refused(tmp_path):
+    workdir.write_config(tmp_path, CONFIG, spec=SPEC)
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace('"num_levels"', '"levels"'))
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        workdir.read_run(tmp_path)
 
 
 def test_git_revision_is_that_of_the_code(tmp_path):
@@ -204,7 +245,7 @@ def test_the_same_config_may_go_on(tmp_path):
     "free",
     [
         {"sampler__num_steps": 7},
-        {"eval__batch_size": 7},
+        {"evaluation__batch_size": 7},
         {"mesh__fsdp": 4},
         {"data__dir": "elsewhere"},
         {"training__log_every": 1},

@@ -164,7 +164,7 @@ def test_rows_are_gathered_until_all_were_seen():
 
 
 def test_beside_pca_by_hand():
-    """Variances 4, 1, .25: one component leaves the others; the span is 30 deg off."""
+    """Variances 4, 1, .25: one component leaves two; the span is 30 degrees off."""
     moments = Moments(jnp.int32(1), jnp.ones(3), jnp.diag(jnp.array([4.0, 1.0, 0.25])))
     angle = np.deg2rad(30)
     span = 7.0 * jnp.array([[np.cos(angle), np.sin(angle), 0.0]])

@@ -81,12 +81,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
     """EDM on images or points. Raises UserError for what does not fit."""
     method, path = config.method, paths.edm(config.method.sigma_max)
     augments, inputs = method.augment_probability > 0, config.inputs
-    scale, model = inputs.scale(spec), dict(config.model)
-    if augments:  # the network sees whether a flip happened: inputs must not hide it
+    scale, fields = inputs.scale(spec), dict(config.model)
+    if augments:  # the network is told of a flip too, so inputs must not hide it
         augmentation.check_images(spec)
         inputs = dataclasses.replace(inputs, flip=False)
-        model["num_augment"] = augmentation.NUM_PARAMETERS
-    network = make_network(spec, **model)
+        fields["num_augment"] = augmentation.NUM_PARAMETERS
+    network = make_network(spec, **fields)
 
     def init(key: Key) -> Params:
         params = network.init(key)

@@ -43,15 +43,3 @@ def mesh():
     from genjax.training.sharding import make_mesh
 
     return make_mesh()
-
-
-def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="the long laws as well")
-
-
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--slow"):
-        skip = pytest.mark.skip(reason="takes long: --slow runs it")
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(skip)

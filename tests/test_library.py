@@ -246,7 +246,7 @@ def test_other_data_are_refused(trained):
 def test_import_alone_is_quick():
     code = (
         "import sys, genjax; assert 'jax' not in sys.modules; assert callable("
-        "genjax.training); import genjax.training.loop; assert callable(genjax.training); "
+        "genjax.train); import genjax.training.loop; assert callable(genjax.train); "
         "assert genjax.training.loop.train and genjax.load and genjax.Run"
     )
     done = subprocess.run(

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from genjax.score import known_modes
 from scipy import stats
 
 from genjax.data import toy

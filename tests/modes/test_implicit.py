@@ -12,7 +12,12 @@ from PIL import Image
 from scipy import stats
 
 from genjax.evaluation import pushforward
-from genjax.experiment import Experiment
+from genjax.experiment import Code, Experiment
+from genjax.modes import train
+from genjax.modes.implicit import mode
+from genjax.modes.implicit.frames import Frame, Line
+from genjax.modes.implicit.mode import MODE, Options
+from genjax.modes.implicit.pictures import Curve, draw_curves
 from genjax.typing import Stopped, UserError
 from tests.modes.runs import run_of
 

@@ -5,10 +5,18 @@ import json
 
 import numpy as np
 import pytest
-from genjax.solvers import mode
 from PIL import Image
 
 from genjax.diffusion import solvers
+from genjax.diffusion.sampler import Guidance, Sampler
+from genjax.modes.compare_solvers import mode
+from genjax.modes.compare_solvers.measure import (
+    TOLERANCES,
+    calls_per_evaluation,
+    most_steps,
+    plan,
+)
+from genjax.modes.compare_solvers.mode import MODE, Options
 from genjax.typing import Stopped, UserError
 from tests.exact_ring import SAMPLER, make_ring, ring_model
 from tests.modes.runs import run_of

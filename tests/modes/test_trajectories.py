@@ -8,10 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from genjax.trajectories import images, points
 from PIL import Image
 
 from genjax.data import datasets
+from genjax.diffusion.process import Process
+from genjax.experiment import LogLikelihood
+from genjax.modes.trajectories import images, points
+from genjax.modes.trajectories.density import Grid, compare
+from genjax.modes.trajectories.mode import MODE
+from genjax.modes.trajectories.scene import Options
 from genjax.typing import Stopped, UserError
 from tests.exact_ring import RING, make_ring
 from tests.modes.runs import run_of

@@ -110,12 +110,11 @@ def test_the_times_of_inversion():
     np.testing.assert_allclose(grid[-stride:], 1e-4, rtol=1e-6)  # nothing below
 
 
-def test_images_are_noised_from_themselves_and_have_no_velocity():
+def test_images_are_noised_from_themselves():
     """Pixels of 17 levels, as many bright as dark once they are noise."""
     process, model = gaussian_process(
         "vp", scale=Scale(17), shape=(8, 8, 1), denoiser=lambda p, label: lambda x, t: x
     )
-    assert process.velocity is None
     pixels = jax.random.randint(KEY, (8, 8, 8, 1), 0, 17).astype(jnp.uint8)
     up = jax.jit(process.forward)(STATE, {"image": pixels}, KEY)
     np.testing.assert_array_equal(up[-1], pixels)

@@ -272,7 +272,7 @@ def _value(kind: Any, value: Any, name: str, default: Any = REQUIRED) -> Any:
     elif origin is Annotated:
         value = _value(arguments[0], value, name)
         for limit in arguments[1:]:
-            if isinstance(limit, Range) and not limit.holds(value):
+            if isinstance(limit, Range) and not limit.holds(float(value)):
                 raise UserError(f"config.{name} must be {limit}, not {value}")
     elif origin is tuple or origin is Sequence:
         if not isinstance(value, Sequence) or isinstance(value, str):

@@ -4,12 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from genjax.data import toy
-from genjax.diffusion import paths, solvers, times
-from genjax.diffusion.process import make_process
-from genjax.experiment import Experiment
+from genjax.diffusion import paths
+from genjax.diffusion.model import DiffusionModel
+from genjax.diffusion.sampler import Sampler
+from genjax.experiment import Experiment, LogLikelihood
+from genjax.scale import Scale
+from genjax.state import TrainState
 
 RING = toy.density("gaussians8")
 PATH = paths.vp()
+SAMPLER = Sampler(name="heun", num_steps=10, spacing="logsnr")
 
 
 def denoise(x, t):
@@ -22,36 +26,30 @@ def denoise(x, t):
     return jnp.sum(weight[..., None] * x0, axis=1)
 
 
-def make_ring(config, spec):
+def ring_model(sampler=SAMPLER, **options):
     """Its samplers are those of the library, on the exact denoiser."""
-    some = times.spaced("logsnr", config.sampler.num_steps, path=PATH, end=1e-3)
+    return DiffusionModel(
+        denoiser=lambda params, label: denoise,
+        path=lambda params: PATH,
+        scale=Scale(0),
+        shape=(2,),
+        sampler=sampler,
+        **options,
+    )
 
-    def solve(state, key, num, label, along=False):
-        noise_key, solver_key = jax.random.split(key)
-        x = jax.random.normal(noise_key, (num, 2))
-        return solvers.sample_with(
-            config.sampler.name,
-            denoise,
-            x,
-            some,
-            path=PATH,
-            key=solver_key,
-            along=along,
-        )
 
+def make_ring(model=None):
+    """The experiment, without weights."""
+    model = model or ring_model()
     return Experiment(
-        init=lambda key: jnp.zeros(()),
-        train_step=lambda state, batch, key: (state + 1, {"loss": state}),
-        sample=lambda state, key, num, label=None: solve(state, key, num, label),
-        log_likelihood=lambda state, batch, key: RING.log_prob(batch["image"]),
-        likelihood_kind="exact",
-        process=make_process(
-            solve=solve,
-            denoiser=lambda state, label: denoise,
-            path=lambda state: PATH,
-            times=some,
-            to_model=lambda data: data,
-            to_data=lambda x: x,
-            is_image=False,
+        init=lambda key: TrainState({}, {}, None, None, (), jnp.zeros((), jnp.int32)),
+        train_step=lambda state, batch, key: (state, {"loss": jnp.zeros(())}),
+        sample=lambda state, key, num, label=None: (
+            model.solve(state, key, num, label).x
         ),
+        likelihood=LogLikelihood(
+            log_prob=lambda state, batch, key: RING.log_prob(batch["image"]),
+            kind="exact",
+        ),
+        diffusion=model,
     )

@@ -5,6 +5,7 @@ divided by the standard deviation that data of variance 1 have there (`unit_scal
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -60,60 +61,62 @@ def make_process(model: DiffusionModel) -> Process:
     """
     scale = model.scale
 
-    def path_of(state: TrainState) -> GaussianPath:
-        return model.path(state.averaged[0])
-
     def times(state: TrainState) -> Float[np.ndarray, " f"]:
-        return np.asarray(model.times(path_of(state)), np.float32)
+        return np.asarray(model.times(_path(model, state)), np.float32)
 
-    def frames(x: Array, t: Float[np.ndarray, " f"], path: GaussianPath) -> Array:
-        unit = jax.vmap(lambda t: unit_scale(path, t))(jnp.asarray(t))
+    def frames(x: Array, state: TrainState) -> Array:
+        path = _path(model, state)
+        unit = jax.vmap(lambda t: unit_scale(path, t))(jnp.asarray(times(state)))
         unit = unit.at[-1].set(1.0)  # samples are as `sample` gives them
         return scale.to_data(x / per_example(unit, x))
 
     def forward(state: TrainState, batch: Batch, key: Key) -> Array:
-        x0, path, t = scale.to_model(batch["image"]), path_of(state), times(state)
+        x0, path, t = scale.to_model(batch["image"]), _path(model, state), times(state)
         # the steps that follow the noise are dead code, which is not run
         noise = model.solve(state, key, len(x0), along=True).x[0]
         eps = noise / unit_scale(path, jnp.asarray(t[0]))
         x = jax.vmap(lambda t: path.diffuse(x0, eps, t))(jnp.asarray(t))
-        return frames(x, t, path)
+        return frames(x, state)
 
     def reverse(
         state: TrainState, key: Key, num: int, label: Array | None = None
     ) -> Array:
-        x = model.solve(state, key, num, label, along=True).x
-        return frames(x, times(state), path_of(state))
+        return frames(model.solve(state, key, num, label, along=True).x, state)
 
     def invert(state: TrainState, batch: Batch, key: Key) -> tuple[Array, Array]:
         label = labels.of_batch(batch, model.num_classes)
         denoise = model.denoise(state.averaged[0], label)
-        x, path, t = scale.to_model(batch["image"]), path_of(state), times(state)
-        grid, stride = inversion_times(t, max(model.end, INVERSION_END))
+        x, path = scale.to_model(batch["image"]), _path(model, state)
+        grid, stride = inversion_times(times(state), max(model.end, INVERSION_END))
         if scale.is_image:
             # A blank pixel is the same in all images: with no noise at all it would
             # lead to the very middle of the noise, which no sample begins with.
             x = path.diffuse(x, jax.random.normal(key, x.shape), jnp.asarray(grid[-1]))
         up = ode.invert(denoise, x, grid, path=path, along=True)[::-1]
         down = ode.heun(denoise, up[0], grid, path=path, along=True)
-        up, down = (frames(x[::stride], t, path) for x in (up, down))
+        up, down = (frames(x[::stride], state) for x in (up, down))
         return up.at[-1].set(batch["image"]), down
-
-    def velocity(state: TrainState, x: Array, t: Array) -> Array:
-        null = jnp.full(len(x), model.num_classes) if model.num_classes else None
-        denoise, path = model.denoise(state.averaged[0], null), path_of(state)
-        unit, slope = jax.jvp(lambda t: unit_scale(path, t), (t,), (jnp.ones_like(t),))
-        xt = unit * scale.to_model(x)
-        dx_dt = ode.velocity(denoise, path)(xt, t)
-        return scale.to_data(dx_dt / unit - xt * (slope / jnp.square(unit)))
 
     return Process(
         times=times,
         forward=forward,
         reverse=reverse,
         invert=invert,
-        velocity=None if scale.is_image else velocity,
+        velocity=None if scale.is_image else functools.partial(_velocity, model),
     )
+
+
+def _velocity(model: DiffusionModel, state: TrainState, x: Array, t: Array) -> Array:
+    null = jnp.full(len(x), model.num_classes) if model.num_classes else None
+    denoise, path = model.denoise(state.averaged[0], null), _path(model, state)
+    unit, slope = jax.jvp(lambda t: unit_scale(path, t), (t,), (jnp.ones_like(t),))
+    xt = unit * model.scale.to_model(x)
+    dx_dt = ode.velocity(denoise, path)(xt, t)
+    return model.scale.to_data(dx_dt / unit - xt * (slope / jnp.square(unit)))
+
+
+def _path(model: DiffusionModel, state: TrainState) -> GaussianPath:
+    return model.path(state.averaged[0])
 
 
 def inversion_times(

@@ -66,7 +66,7 @@ def test_a_wrapper_changes_x0_and_keeps_v():
 def test_other_samplers_have_no_use_for_v(name):
     denoise = gaussian.exact_denoiser(PATH)
     alone, both = (
-        solvers.sample_with(name, d, NOISE[:5], FEW, path=PATH, key=KEY)
+        solvers.solve(name, d, NOISE[:5], FEW, path=PATH, key=KEY).x
         for d in (denoise, with_v(denoise, 0.3))
     )
     np.testing.assert_array_equal(alone, both)

@@ -1,41 +1,44 @@
-"""The two ways of a process, on Gaussian data whose flow is known."""
+"""The two directions of a process, on Gaussian data whose flow is known."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import ode, times
-from genjax.diffusion.process import INVERSION_STEPS, inversion_times, make_process
+from genjax.diffusion.model import DiffusionModel
+from genjax.diffusion.process import (
+    INVERSION_END,
+    INVERSION_STEPS,
+    inversion_times,
+    make_process,
+)
+from genjax.diffusion.sampler import Sampler
+from genjax.scale import Scale
+from genjax.state import TrainState
 from tests.diffusion import gaussian
 from tests.diffusion.test_paths import PATHS
 
 KEY = jax.random.key(5)
 UNIT = 2.0  # of the data's axes
+STATE = TrainState({}, {}, None, None, (), jnp.zeros((), jnp.int32))
 
 
-def gaussian_process(name, num_steps=20):
-    """Points of `gaussian`, twice as large as the model sees them."""
+def gaussian_process(name, num_steps=20, **options):
+    """(process, model) of points of `gaussian`, twice as large as the model sees."""
     path = PATHS[name]
     denoise = gaussian.exact_denoiser(path)
-    end = 1e-5 if name == "edm" else 1e-3
-    some = times.spaced("karras", num_steps, path=path, end=end)
-
-    def solve(state, key, num, label, along=False):
-        noise = path.sigma(jnp.ones(())) * jax.random.normal(key, (num, 2))
-        return ode.heun(denoise, noise, some, path=path, along=along)
-
-    process = make_process(
-        solve=solve,
-        denoiser=lambda state, label: denoise,
-        path=lambda state: path,
-        times=some,
-        to_model=lambda data: data / UNIT,
-        to_data=lambda x: x * UNIT,
-        is_image=False,
-        end=end,
+    model = DiffusionModel(
+        denoiser=lambda params, label: denoise,
+        path=lambda params: path,
+        scale=Scale(0, UNIT),
+        shape=(2,),
+        sampler=Sampler(name="heun", num_steps=num_steps, spacing="karras"),
+        end=1e-5 if name == "edm" else 1e-3,
     )
-    return process, solve
+    model = dataclasses.replace(model, **options)
+    return make_process(model), model
 
 
 def data(num=50):
@@ -44,15 +47,16 @@ def data(num=50):
 
 
 @pytest.mark.parametrize("name", ["vp", "edm", "rectified_flow"])
-def test_the_ways_meet_in_noise_and_end_in_data(name):
-    process, solve = gaussian_process(name)
+def test_the_directions_meet_in_noise_and_end_in_data(name):
+    process, model = gaussian_process(name)
     batch = data()
-    forward = jax.jit(process.forward)(None, batch, KEY)
-    reverse = jax.jit(process.reverse, static_argnums=2)(None, KEY, 50)
-    assert forward.shape == reverse.shape == (len(process.times), 50, 2)
-    assert process.times[0] == 1.0 and process.times[-1] == 0.0
+    forward = jax.jit(process.forward)(STATE, batch, KEY)
+    reverse = jax.jit(process.reverse, static_argnums=2)(STATE, KEY, 50)
+    times = process.times(STATE)
+    assert forward.shape == reverse.shape == (len(times), 50, 2)
+    assert times[0] == 1.0 and times[-1] == 0.0 and (np.diff(times) < 0).all()
     np.testing.assert_allclose(forward[-1], batch["image"], rtol=1e-6)
-    sample = jax.jit(solve, static_argnums=2)(None, KEY, 50, None)
+    sample = jax.jit(model.solve, static_argnums=2)(STATE, KEY, 50).x
     np.testing.assert_array_equal(reverse[-1], UNIT * sample)
     # one noise, but for what is left of the data: alpha / sigma is 1 / 80 on EDM's path
     left = np.abs(batch["image"]).max() / 80.0 + 1e-3
@@ -64,8 +68,8 @@ def test_the_ways_meet_in_noise_and_end_in_data(name):
 def test_the_inversion_is_the_exact_flow_and_returns(name):
     process, _ = gaussian_process(name, num_steps=8)
     batch = data()
-    up, down = jax.jit(process.invert)(None, batch, KEY)
-    assert up.shape == down.shape == (len(process.times), 50, 2)
+    up, down = jax.jit(process.invert)(STATE, batch, KEY)
+    assert up.shape == down.shape == (9, 50, 2)
     np.testing.assert_allclose(up[-1], batch["image"], rtol=1e-6)
     np.testing.assert_array_equal(up[0], down[0])
     np.testing.assert_allclose(down[-1], up[-1], atol=0.02)
@@ -93,7 +97,7 @@ def test_velocity_is_the_derivative_of_what_is_shown(name, t):
 
         step = 1e-6
         want = (shown(t + step) - shown(t - step)) / (2 * step)
-        got = process.velocity(None, shown(t), jnp.asarray(t, jnp.float64))
+        got = process.velocity(STATE, shown(t), jnp.asarray(t, jnp.float64))
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3 * np.abs(want).max())
 
 
@@ -104,3 +108,60 @@ def test_the_times_of_inversion():
     assert (np.diff(grid) < 0).all()
     grid, stride = inversion_times(np.array([1.0, 1e-4, 0.0], np.float32), 1e-3)
     np.testing.assert_allclose(grid[-stride:], 1e-4, rtol=1e-6)  # nothing below
+
+
+def test_images_are_noised_from_themselves_and_have_no_velocity():
+    """Pixels of 17 levels, as many bright as dark once they are noise."""
+    process, model = gaussian_process(
+        "vp", scale=Scale(17), shape=(8, 8, 1), denoiser=lambda p, label: lambda x, t: x
+    )
+    assert process.velocity is None
+    pixels = jax.random.randint(KEY, (8, 8, 8, 1), 0, 17).astype(jnp.uint8)
+    up = jax.jit(process.forward)(STATE, {"image": pixels}, KEY)
+    np.testing.assert_array_equal(up[-1], pixels)
+    assert up.dtype == jnp.uint8 and up.shape == (21, 8, 8, 8, 1)
+    assert abs(float(np.mean(np.asarray(up[0]) >= 8.5)) - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_the_flow_gets_the_labels_that_it_says(num_classes):
+    """Inversion the examples' own; the velocity none, which is num_classes."""
+    seen = []
+
+    def denoiser(params, label):
+        seen.append(label)
+        return gaussian.exact_denoiser(PATHS["vp"])
+
+    process, _ = gaussian_process("vp", 2, denoiser=denoiser, num_classes=num_classes)
+    batch = data(4) | {"label": jnp.array([2, 0, 1, 2])}
+    process.invert(STATE, batch, KEY)
+    process.velocity(STATE, batch["image"], jnp.array(0.5))
+    if num_classes:
+        np.testing.assert_array_equal(seen[0], batch["label"])
+        np.testing.assert_array_equal(seen[1], [3, 3, 3, 3])
+    else:
+        assert seen == [None, None]
+
+
+def test_a_learned_path_is_that_of_the_averaged_weights():
+    """Its params are the log-SNR of the data: frames halfway have the noise of that."""
+    from genjax.diffusion import paths
+
+    process, _ = gaussian_process(
+        "vp",
+        path=lambda params: paths.of_logsnr(lambda t: params["max"] - 20.0 * t),
+        denoiser=lambda params, label: lambda x, t: params["max"] * 0.0 * x,
+        sampler=Sampler(name="ddim", num_steps=2, spacing="linear"),
+    )
+    state = STATE._replace(params={"max": 1.0}, ema_params={"max": jnp.array(15.0)})
+    up = jax.jit(process.forward)(state, data(20), KEY)
+    alpha = float(jax.nn.sigmoid(5.0)) ** 0.5  # halfway log-SNR is 5
+    left = up[1] - alpha * data(20)["image"]
+    np.testing.assert_allclose(left.std(), UNIT * (1 - alpha**2) ** 0.5, rtol=0.4)
+
+
+def test_data_are_not_taken_to_lie_where_there_is_no_noise_at_all():
+    process, model = gaussian_process("rectified_flow", 2, end=1e-5)
+    assert model.end < INVERSION_END
+    grid, _ = inversion_times(process.times(STATE), INVERSION_END)
+    assert grid[-1] <= INVERSION_END

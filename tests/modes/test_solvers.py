@@ -1,41 +1,34 @@
-"""--mode=solvers: on a model that is exact, and as a user runs it."""
+"""--mode=solvers: on a model that is exact, and on images."""
 
+import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from genjax.solvers import mode
-from genjax.solvers.measure import Trial, calls_per_evaluation, most_steps, plan
 from PIL import Image
 
-from genjax import commandline, modes
-from genjax.commandline import Options
 from genjax.diffusion import solvers
-from genjax.experiment import Experiment
+from genjax.diffusion.sampler import Guidance, Sampler
+from genjax.modes.compare_solvers import mode
+from genjax.modes.compare_solvers.measure import (
+    TOLERANCES,
+    calls_per_evaluation,
+    most_steps,
+    plan,
+)
+from genjax.modes.compare_solvers.mode import MODE, Options
 from genjax.typing import Stopped, UserError
-from tests.exact_ring import make_ring
+from tests.exact_ring import SAMPLER, make_ring, ring_model
+from tests.modes.runs import run_of
 
-ROOT = Path(__file__).parent.parent
 FEW = ("ddim", "dpmpp_3m", "heun")
 
 
-def ring_config(**sampler):
-    config = commandline.load_config(f"{ROOT}/configs/flow_matching_toy2d.py:tiny")
-    config.experiment = "ring"
-    config.training.num_steps = 2
-    config.eval.num_samples, config.eval.batch_size = 900, 300
-    config.sampler.update(sampler)
-    return config
-
-
-def run(workdir, mode, *, make=make_ring, config=None, **flags):
-    config = config or ring_config()
-    options = Options(config=config, workdir=workdir, mode=mode, **flags)
-    modes.run(options, make, lambda name: make)
+def start(workdir, model=None, *, stop=False, **flags):
+    changes = {"evaluation": {"num_samples": 900, "batch_size": 300}}
+    ring = make_ring(model)
+    run = run_of(workdir, "flow_matching_toy2d:tiny", ring, changes=changes, stop=stop)
+    MODE.start(run, Options(**flags))
 
 
 def report(workdir, suffix=""):
@@ -43,21 +36,20 @@ def report(workdir, suffix=""):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def folder(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("ring")
-    run(workdir, "train")
+    start(workdir, solvers=(*FEW, "adaptive"), evaluations=(5, 20))
     return workdir
 
 
 @pytest.fixture(scope="module")
-def compared(trained):
-    run(trained, "solvers", solvers=(*FEW, "adaptive"), evaluations=(5, 20))
-    return report(trained)
+def compared(folder):
+    return report(folder)
 
 
 def test_every_solver_is_there_at_its_budget(compared):
     rows, protocol = compared["rows"], compared["protocol"]
-    assert [(r["solver"], r["num_steps"], r["evaluations"]) for r in rows[:-1]] == [
+    assert [(r["solver"], r["num_steps"], r["evaluations"]) for r in rows[:-3]] == [
         ("ddim", 5, 5),
         ("ddim", 20, 20),
         ("dpmpp_3m", 5, 5),
@@ -67,15 +59,18 @@ def test_every_solver_is_there_at_its_budget(compared):
     ]
     assert protocol["complete"] and protocol["not_available"] == {}
     assert protocol["distance"] == "energy_distance" and protocol["seed"] == 0
+    assert protocol["sampler"]["spacing"] == "logsnr"
     assert all(0 < r["seconds_per_chunk"] < 10 for r in rows)
     assert all(r["network_calls"] == r["evaluations"] for r in rows)
 
 
 def test_adaptive_reports_what_it_used(compared):
-    row = compared["rows"][-1]
-    assert row["solver"] == "adaptive" and row["num_steps"] is None
+    rows = compared["rows"][-3:]
+    assert [row["tolerance"] for row in rows] == list(TOLERANCES)
+    assert all(r["solver"] == "adaptive" and r["num_steps"] is None for r in rows)
     # Dormand and Prince: six a step, one before the first, one to denoise
-    assert 50 < row["evaluations"] < 1000
+    used = [row["evaluations"] for row in rows]
+    assert 10 < used[0] < used[1] < used[2] < 1000
 
 
 def test_more_evaluations_come_nearer_and_high_orders_sooner(compared):
@@ -85,130 +80,110 @@ def test_more_evaluations_come_nearer_and_high_orders_sooner(compared):
     assert distance["dpmpp_3m", 20] < distance["ddim", 5]
     assert distance["heun", 10] < distance["heun", 3]
     assert distance["dpmpp_3m", 20] < 2 * floor
+    # the finest of adaptive is the last
     assert distance["adaptive", None] < 2 * floor < distance["heun", 3]
 
 
-def test_the_table_and_the_picture(trained, compared):
-    text = (trained / "evaluation/solvers_2.md").read_text()
+def test_the_table_and_the_picture(folder, compared):
+    text = (folder / "evaluation/solvers_2.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert lines[0].split(" | ")[-1] == "energy_distance |"
     assert len(lines) == 2 + len(compared["rows"])  # the names and a rule above
     assert "| heun | 10 | 19 | 19 |" in text and "Floor" in text
-    with Image.open(trained / "evaluation/solvers_2.png") as picture:
+    assert "| adaptive | error 0.01 |" in text
+    with Image.open(folder / "evaluation/solvers_2.png") as picture:
         assert np.asarray(picture).std() > 10
 
 
 def test_a_stop_keeps_the_rows_and_the_same_command_goes_on(tmp_path, monkeypatch):
-    run(tmp_path, "train")
     measure, done = mode.measure, []
 
-    def stopping(setup, make, state, trial, **options):
+    def stopping(run, state, trial, **options):
         if len(done) == 2:
             raise Stopped("while sampling")
         done.append(trial)
-        return measure(setup, make, state, trial, **options)
+        return measure(run, state, trial, **options)
 
     flags = {"solvers": FEW, "evaluations": (3,), "seed": 1}
     monkeypatch.setattr(mode, "measure", stopping)
     with pytest.raises(Stopped):
-        run(tmp_path, "solvers", **flags)
+        start(tmp_path, **flags)
     half = report(tmp_path, "_seed1")
     assert len(half["rows"]) == 2 and not half["protocol"]["complete"]
     text = (tmp_path / "evaluation/solvers_2_seed1.md").read_text()
     assert "Stopped before the end" in text
     monkeypatch.setattr(mode, "measure", measure)
-    run(tmp_path, "solvers", **flags)
+    start(tmp_path, **flags)
     whole = report(tmp_path, "_seed1")
     assert whole["rows"][:2] == half["rows"] and len(whole["rows"]) == 3
     assert whole["protocol"]["complete"]
     with pytest.raises(Stopped):
-        run(tmp_path, "solvers", **flags, max_seconds=0.0)
+        start(tmp_path, **flags, stop=True)
 
 
 def test_steps_are_the_most_that_a_budget_allows():
     for name in set(solvers.NAMES) - {"adaptive"}:
+        sampler = Sampler(name=name)
         for budget in (1, 2, 7, 10):
-            steps = most_steps(name, budget)
-            assert solvers.evaluations(name, steps) <= budget
-            assert solvers.evaluations(name, steps + 1) > budget
-    assert most_steps("predictor_corrector", 10, corrector_steps=2) == 4
+            steps = most_steps(sampler, budget)
+            assert 0 < sampler.turned_to(name, steps).evaluations <= budget
+            assert sampler.turned_to(name, steps + 1).evaluations > budget
+    corrected = Sampler(name="predictor_corrector", corrector_steps=2)
+    assert most_steps(corrected, 10) == 4
 
 
-def test_the_plan_repeats_nothing():
-    trials = plan(ring_config(), ("heun",), (5, 6, 9))
-    assert trials == [Trial("heun", 3), Trial("heun", 5)]
-    config = ring_config()
-    assert plan(config, ("adaptive",), (5, 6)) == [Trial("adaptive", 10)]
-    assert {trial.solver for trial in plan(config, None, (5,))} == set(solvers.NAMES)
+def test_the_plan_repeats_nothing_and_keeps_the_rest():
+    trials = plan(SAMPLER, ("heun",), (5, 6, 9))
+    assert trials == [dataclasses.replace(SAMPLER, num_steps=n) for n in (3, 5)]
+    trials = plan(dataclasses.replace(SAMPLER, churn=3.0), ("ddim", "heun"), (5,))
+    assert [trial.churn for trial in trials] == [0.0, 3.0]
+    assert len(plan(SAMPLER, ("adaptive",), (5, 6))) == len(TOLERANCES)
+    assert {trial.name for trial in plan(SAMPLER, None, (5,))} == set(solvers.NAMES)
 
 
 def test_guidance_is_counted():
-    config = ring_config(guidance_scale=2.0)
-    assert calls_per_evaluation(config) == 2
-    assert calls_per_evaluation(ring_config()) == 1
-
-
-def test_a_model_without_a_choice_is_told_what_it_lacks(trained):
-    config = ring_config()
-    with config.unlocked():
-        del config.sampler.name
-    with pytest.raises(UserError, match="ring.py lacks sampler.name"):
-        run(trained, "solvers", config=config)
+    assert calls_per_evaluation(Guidance(scale=2.0)) == 2
+    assert calls_per_evaluation(Guidance(scale=2.0, autoguidance_scale=3.0)) == 3
+    assert calls_per_evaluation(Guidance()) == 1
 
 
 @pytest.mark.parametrize(
     "flags, words",
     [
-        ({"solvers": ("huen",)}, "did you mean 'heun'"),
+        ({"solvers": ("huen",)}, "--solvers: .* 'huen'; did you mean heun"),
+        ({"solvers": ("x",)}, "--solvers: .* 'x'; there are ancestral, ddim"),
         ({"weights": "ema"}, "keeps no moving average"),
     ],
 )
-def test_mistakes_are_named(trained, flags, words):
+def test_mistakes_are_named(tmp_path, flags, words):
     with pytest.raises(UserError, match=words):
-        run(trained, "solvers", **flags)
+        start(tmp_path, **flags)
 
 
-def test_steps_that_a_model_refuses_are_named(trained):
-    def make_short(config, spec) -> Experiment:
-        if config.sampler.num_steps > 10:
-            raise UserError("sampler.num_steps must be at most 10")
-        return make_ring(config, spec)
+def test_a_model_without_solvers_is_refused(tmp_path):
+    experiment = dataclasses.replace(make_ring(), diffusion=None)
+    run = run_of(tmp_path, "flow_matching_toy2d:tiny", experiment)
+    with pytest.raises(UserError, match="--mode=solvers needs .* diffusion models"):
+        MODE.start(run, Options())
 
-    run(trained, "solvers", make=make_short, solvers=("ddim",), evaluations=(4, 20))
-    result = report(trained)
+
+def test_steps_that_a_model_refuses_are_named(tmp_path):
+    sampler = dataclasses.replace(SAMPLER, spacing="uniform")
+    short = ring_model(sampler, num_timesteps=10)
+    start(tmp_path, short, solvers=("ddim",), evaluations=(4, 20))
+    result = report(tmp_path)
     assert [row["num_steps"] for row in result["rows"]] == [4]
-    refused = result["protocol"]["not_available"]
-    assert refused == {"ddim, 20 steps": "sampler.num_steps must be at most 10"}
-    with pytest.raises(UserError, match="no solver could be tried: sampler.num_steps"):
-        run(trained, "solvers", make=make_short, solvers=("ddim",), evaluations=(20,))
+    (refused,) = result["protocol"]["not_available"].items()
+    assert refused[0] == "ddim, 20 steps" and "must be in 1 ... 10" in refused[1]
+    with pytest.raises(UserError, match="no solver could be tried: .*num_steps"):
+        start(tmp_path, short, solvers=("ddim",), evaluations=(20,))
 
 
-def test_the_command_line(tmp_path):
-    """Images, with the flags as a user writes them."""
-    start = [
-        sys.executable,
-        "launch.py",
-        "--config=configs/edm_digits.py:tiny",
-        f"--workdir={tmp_path}",
-    ]
-
-    def launch(*flags, expect=0):
-        done = subprocess.run(
-            [*start, *flags],
-            cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert done.returncode == expect, done.stderr[-3000:]
-        assert "Traceback" not in done.stderr
-        return done
-
-    launch()
-    done = launch("--mode=solvers", "--solvers=heun,dpmpp_2m", "--evaluations=3")
-    (path,) = (tmp_path / "evaluation").glob("solvers_*.md")
-    assert done.stdout.strip() == path.read_text().strip()
-    assert "frechet_pixels" in done.stdout and "| heun | 2 | 3 | 3 |" in done.stdout
-    mistake = launch("--mode=solvers", "--evaluations=few", expect=2)
-    assert "--evaluations takes numbers above 0" in mistake.stderr
+def test_images_are_compared_by_their_pixels(tmp_path, capsys):
+    """A model of the library, untrained; the table is what is printed."""
+    run = run_of(tmp_path, "flow_matching_digits:tiny")
+    MODE.start(run, Options(solvers=("heun", "dpmpp_2m"), evaluations=(3,)))
+    text = (tmp_path / "evaluation/solvers_2.md").read_text()
+    assert capsys.readouterr().out.strip() == text.strip()
+    assert "frechet_pixels" in text and "guidance" in text
+    assert "| heun | 2 | 3 | 6 |" in text

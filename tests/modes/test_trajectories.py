@@ -1,47 +1,34 @@
-"""--mode=trajectories: on an exact model, on tiny ones, and as a user runs it."""
+"""--mode=trajectories: on an exact model and on tiny ones."""
 
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from genjax.trajectories import images, points
-from genjax.trajectories.density import Grid, compare
 from PIL import Image
 
-from genjax import commandline, modes
-from genjax.commandline import Options
 from genjax.data import datasets
+from genjax.diffusion.process import make_process
+from genjax.experiment import LogLikelihood
+from genjax.modes.trajectories import images, points
+from genjax.modes.trajectories.density import Grid, compare
+from genjax.modes.trajectories.mode import MODE
+from genjax.modes.trajectories.scene import Options
 from genjax.typing import Stopped, UserError
-from tests.contract.cases import case
 from tests.exact_ring import RING, make_ring
+from tests.modes.runs import run_of
 
-ROOT = Path(__file__).parent.parent
-TOYS = ["ddpm_toy2d", "edm_toy2d", "flow_matching_toy2d", "vdm_toy2d"]
+TOYS = ["ddpm_toy2d", "edm_toy2d", "flow_matching_toy2d", "score_sde_toy2d"]
+TOYS += ["vdm_toy2d"]
 
 
-def run(
-    workdir,
-    mode,
-    *,
-    make,
-    file="flow_matching_toy2d",
-    name="ring",
-    num_classes=0,
-    **flags,
-):
-    config = commandline.load_config(f"{ROOT}/configs/{file}.py:tiny")
-    config.experiment, config.training.num_steps = name, 2
-    config.model.num_classes = num_classes
-    options = Options(config=config, workdir=workdir, mode=mode, **flags)
-    modes.run(options, make, lambda name: make)
+def start(workdir, experiment=None, *, stop=False, **flags):
+    ring = experiment or make_ring()
+    run = run_of(workdir, "flow_matching_toy2d:tiny", ring, stop=stop)
+    MODE.start(run, Options(**flags))
 
 
 def report(workdir, suffix=""):
@@ -52,38 +39,34 @@ def report(workdir, suffix=""):
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("ring")
-    run(workdir, "train", make=make_ring)
-    run(workdir, "trajectories", make=make_ring)
+    start(workdir)
     return workdir
 
 
-# --- the law of a process, for every experiment that has one --------------------------
+# --- the law of a process, for every diffusion model ----------------------------------
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_frames_go_from_noise_to_the_samples(name):
-    law = case(name)
-    process, sample = law.experiment.process, law.experiment.sample
-    key, num = jax.random.key(3), 400
-    state = law.experiment.init(jax.random.key(0))
+def test_frames_go_from_noise_to_the_samples(name, tmp_path):
+    run = run_of(tmp_path, f"{name}:tiny")
+    process, state = make_process(run.experiment.diffusion), run.state()[0]
+    key, num, times = jax.random.key(3), 400, process.times(state)
     frames = jax.jit(process.reverse, static_argnums=2)(state, key, num)
-    assert frames.shape == (len(process.times), num, 2)
-    assert frames.dtype == law.batch(2)["image"].dtype
-    last = jax.jit(sample, static_argnums=2)(state, key, num)
+    assert frames.shape == (len(times), num, 2) and frames.dtype == jnp.float32
+    last = jax.jit(run.experiment.sample, static_argnums=2)(state, key, num)
     np.testing.assert_array_equal(frames[-1], last)
-    noise = np.asarray(frames[0]) / law.config.method.point_scale
+    noise = np.asarray(frames[0]) / run.experiment.diffusion.scale.unit
     # 800 numbers: five standard errors
     assert abs(noise.mean()) < 0.18 and abs(noise.std() - 1.0) < 0.13
     assert abs(np.corrcoef(noise.T)[0, 1]) < 0.25
-    assert process.times[0] == 1.0 and process.times[-1] == 0.0
-    assert (np.diff(process.times) < 0).all()
+    assert times[0] == 1.0 and times[-1] == 0.0 and (np.diff(times) < 0).all()
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_noising_begins_with_the_data_and_meets_the_samplers_noise(name):
-    law = case(name)
-    process, key = law.experiment.process, jax.random.key(4)
-    state, batch = law.experiment.init(jax.random.key(0)), law.batch(64)
+def test_noising_begins_with_the_data_and_meets_the_samplers_noise(name, tmp_path):
+    run = run_of(tmp_path, f"{name}:tiny")
+    process, state = make_process(run.experiment.diffusion), run.state()[0]
+    key, batch = jax.random.key(4), run.dataset.train.read(np.arange(64))
     up = jax.jit(process.forward)(state, batch, key)
     start = jax.jit(lambda s, k: process.reverse(s, k, 64)[0])(state, key)
     # VDM has a little noise even at t = 0: its variance is sigmoid(gamma_min)
@@ -92,18 +75,6 @@ def test_noising_begins_with_the_data_and_meets_the_samplers_noise(name):
     # what is left of the data at t = 1, alpha(1) of them
     rest = np.abs(np.asarray(up[0] - start)).max() / np.abs(batch["image"]).max()
     assert rest < 0.15
-
-
-def test_pixels_are_noised_from_themselves():
-    law = case("ddpm_digits")
-    process, batch = law.experiment.process, law.batch(8)
-    assert process.velocity is None
-    state = law.experiment.init(jax.random.key(0))
-    up = jax.jit(process.forward)(state, batch, jax.random.key(1))
-    np.testing.assert_array_equal(up[-1], batch["image"])
-    assert up.dtype == jnp.uint8 and up.shape == (len(process.times), 8, 8, 8, 1)
-    # noise is as often dark as bright
-    assert abs(float(np.mean(np.asarray(up[0]) >= 8.5)) - 0.5) < 0.1
 
 
 # --- points ---------------------------------------------------------------------------
@@ -158,38 +129,49 @@ def test_the_grid_covers_its_rectangle():
     np.testing.assert_allclose(points.histogram(spots, grid), [0.5, 0, 0, 1.5])
 
 
-def test_a_model_without_a_likelihood_shows_its_samples(ring):
-    def make(config, spec):
-        return dataclasses.replace(
-            make_ring(config, spec), log_likelihood=None, likelihood_kind=None
-        )
-
-    run(ring, "trajectories", make=make, seed=2)
-    result = report(ring, "_seed2")
+def test_a_model_without_a_likelihood_shows_its_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(points, "PAINTERS", (points.densities,))
+    mute = dataclasses.replace(make_ring(), likelihood=None)
+    start(tmp_path, mute, seed=2)
+    result = report(tmp_path, "_seed2")
     assert "total_variation" not in result["metrics"]
     assert "no likelihood" in result["protocol"]["not_available"]["total_variation"]
-    assert (ring / "trajectories/2_density_seed2.png").exists()
+    assert (tmp_path / "trajectories/2_density_seed2.png").exists()
 
 
 def test_the_density_of_a_model_with_classes_is_their_mean(tmp_path, monkeypatch):
     """Each class is one Gaussian of the ring, so their mean is the ring."""
 
-    def make(config, spec):
-        def log_likelihood(state, batch, key):
-            away = batch["image"] - jnp.asarray(RING.centers)[batch["label"]]
-            square = jnp.sum(away**2, axis=1) / RING.sigma**2
-            return -0.5 * square - math.log(2 * math.pi * RING.sigma**2)
+    def log_prob(state, batch, key):
+        away = batch["image"] - jnp.asarray(RING.centers)[batch["label"]]
+        square = jnp.sum(away**2, axis=1) / RING.sigma**2
+        return -0.5 * square - math.log(2 * math.pi * RING.sigma**2)
 
-        return dataclasses.replace(
-            make_ring(config, spec), log_likelihood=log_likelihood
-        )
-
+    likelihood = LogLikelihood(log_prob=log_prob, kind="exact", given="label")
     monkeypatch.setattr(points, "PAINTERS", (points.densities,))
-    for mode in ("train", "trajectories"):
-        run(tmp_path, mode, make=make, num_classes=8)
+    start(tmp_path, dataclasses.replace(make_ring(), likelihood=likelihood))
     metrics = report(tmp_path)["metrics"]
     assert metrics["learned_mass"] == pytest.approx(1.0, abs=2e-3)
     assert metrics["total_variation"] < 1e-5
+
+
+def test_labels_are_those_of_the_samples(tmp_path, monkeypatch):
+    """A model with classes; what it prints is what it writes."""
+    changes = {"model": {"num_classes": 8}, "likelihood": {"method": "none"}}
+    run = run_of(tmp_path, "flow_matching_toy2d:tiny", changes=changes)
+    seen = []
+
+    def film(scene):
+        seen.append(scene.reverse(5))
+        return points.film(scene)
+
+    monkeypatch.setattr(points, "PAINTERS", (film,))
+    for labels in ((3, 7), (3, 6)):
+        MODE.start(run, Options(labels=labels, seed=1))
+    a, b = seen
+    np.testing.assert_array_equal(a[0], b[0])  # one noise
+    np.testing.assert_array_equal(a[:, ::2], b[:, ::2])  # the labels repeat in turn
+    assert (a[-1, 1::2] != b[-1, 1::2]).all()
 
 
 # --- images ---------------------------------------------------------------------------
@@ -197,13 +179,9 @@ def test_the_density_of_a_model_with_classes_is_their_mean(tmp_path, monkeypatch
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    import launch
-
     workdir = tmp_path_factory.mktemp("digits")
-    make = launch.find_experiment("ddpm")
-    flags = {"make": make, "file": "ddpm_digits", "name": "ddpm"}
-    run(workdir, "train", **flags)
-    run(workdir, "trajectories", **flags, num_images=3)
+    run = run_of(workdir, "flow_matching_digits:tiny")
+    MODE.start(run, Options(num_images=3))
     return workdir
 
 
@@ -255,59 +233,30 @@ def test_trajectories_end_in_the_samplers_images(digits):
 
 
 def test_a_stop_keeps_the_pictures_that_are_done(tmp_path, monkeypatch):
-    run(tmp_path, "train", make=make_ring)
     with pytest.raises(Stopped):
-        run(tmp_path, "trajectories", make=make_ring, max_seconds=0.0)
+        start(tmp_path, stop=True)
     assert not (tmp_path / "trajectories").exists()
 
-    def stop(view):
+    def stop(scene):
         raise Stopped("while drawing")
 
     monkeypatch.setattr(points, "PAINTERS", (points.film, stop))
     with pytest.raises(Stopped):
-        run(tmp_path, "trajectories", make=make_ring)
+        start(tmp_path)
     assert [p.name for p in (tmp_path / "trajectories").iterdir()] == ["2_points.gif"]
 
 
-def test_a_model_without_a_process_is_named(ring):
-    def make(config, spec):
-        return dataclasses.replace(make_ring(config, spec), process=None)
-
-    with pytest.raises(UserError, match="ring.py has no process to look at"):
-        run(ring, "trajectories", make=make)
+def test_what_cannot_be_drawn_is_said(tmp_path):
+    still = dataclasses.replace(make_ring(), diffusion=None)
+    with pytest.raises(UserError, match="for models that make data of noise step by"):
+        start(tmp_path, still)
     with pytest.raises(UserError, match="keeps no moving average"):
-        run(ring, "trajectories", make=make_ring, weights="ema")
-
-
-def test_the_command_line(tmp_path):
-    """Classes, with the flags as a user writes them."""
-    start = [
-        sys.executable,
-        "launch.py",
-        "--config=configs/flow_matching_toy2d.py:tiny",
-        "--config.training.num_steps=2",
-        "--config.model.num_classes=8",
-        "--config.eval.likelihood=none",
-        f"--workdir={tmp_path}",
-    ]
-
-    def launch(*flags, expect=0):
-        done = subprocess.run(
-            [*start, *flags],
-            cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert done.returncode == expect, done.stderr[-3000:]
-        assert "Traceback" not in done.stderr
-        return done
-
-    launch()
-    done = launch("--mode=trajectories", "--labels=3,7")
-    (path,) = (tmp_path / "evaluation").glob("*_trajectories.json")
-    assert json.loads(done.stdout) == json.loads(path.read_text())
-    assert len(list((tmp_path / "trajectories").glob("*.png"))) == 3
-    mistake = launch("--mode=trajectories", "--labels=8", expect=2)
-    assert "0 ... 7" in mistake.stderr
+        start(tmp_path, weights="ema")
+    with pytest.raises(UserError, match=r"--labels: .* 0 \.\.\. 7, not 8"):
+        start(tmp_path, labels=(8,))
+    with pytest.raises(UserError, match="trained without labels"):
+        start(tmp_path, labels=(1,))
+    changes = {"data": {"name": "gaussian1d"}}
+    line = run_of(tmp_path, "flow_matching_toy2d:tiny", make_ring(), changes=changes)
+    with pytest.raises(UserError, match=r"points of the plane, .* shape \(1,\)"):
+        MODE.start(line, Options())

@@ -1,7 +1,6 @@
-"""--mode=translate: on a model whose answer is known, and as a user runs it."""
+"""--mode=translate: on a model whose answer is known, and on one of the library."""
 
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,49 +8,33 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cyclegan
-from genjax import commandline, modes, translate
-from genjax.commandline import Options
 from genjax.evaluation.extractors import Extractor
 from genjax.experiment import Experiment
+from genjax.modes import translate
+from genjax.modes.translate import MODE, Options
 from genjax.typing import UserError
+from tests.modes.runs import run_of
 
-ROOT = Path(__file__).parent.parent
+DOMAINS = {"name": "domains", "a": {"name": "digits"}, "known_map": "inverted"}
+MUTE = Experiment(
+    init=lambda key: jnp.zeros(()),
+    train_step=lambda state, batch, key: (state, {"loss": state}),
+)
 
 
-def make_inverter(config, spec):
+def inverter(state, images, direction):
     """a_to_b inverts, as the data's map does; b_to_a leaves everything as it is."""
+    return 16 - images if direction == "a_to_b" else images
 
-    def translated(state, images, direction):
-        return 16 - images if direction == "a_to_b" else images
 
-    return Experiment(
-        init=lambda key: jnp.zeros(()),
-        train_step=lambda state, batch, key: (state, {"loss": state}),
-        translate=translated,
+def start(workdir, translation=inverter, data=DOMAINS, **flags):
+    experiment = Experiment(
+        init=MUTE.init, train_step=MUTE.train_step, translate=translation
     )
-
-
-def make_mute(config, spec):
-    return Experiment(
-        init=lambda key: jnp.zeros(()),
-        train_step=lambda state, batch, key: (state, {"loss": state}),
-    )
-
-
-def run(workdir, mode, make_experiment=make_inverter, **flags):
-    config = commandline.load_config(f"{ROOT}/configs/cyclegan_digits.py:tiny")
-    config.training.num_steps = 2
-    config.training.sample_every = config.training.eval_every = 10
-    options = Options(config=config, workdir=workdir, mode=mode, **flags)
-    modes.run(options, make_experiment, lambda name: make_experiment)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("inverter")
-    run(workdir, "train")
-    return workdir
+    changes = {"data": data, "evaluation": {"limit": 32, "batch_size": 16}}
+    run = run_of(workdir, "flow_matching_digits:tiny", experiment, changes=changes)
+    flags = {k: str(v) if k in ("input", "out") else v for k, v in flags.items()}
+    MODE.start(run, Options(**flags))
 
 
 @pytest.fixture
@@ -67,9 +50,9 @@ def pictures(tmp_path):
     return folder
 
 
-def test_pictures_of_a_folder(trained, pictures, tmp_path):
+def test_pictures_of_a_folder(pictures, tmp_path):
     out = tmp_path / "out"
-    run(trained, "translate", input=pictures, direction="a_to_b", out=out)
+    start(tmp_path, input=pictures, direction="a_to_b", out=out)
     written = {str(p.relative_to(out)) for p in out.rglob("*.png")}
     assert written == {"wide.png", "deeper/small.png"}
     white = np.asarray(Image.open(out / "wide.png"))
@@ -80,23 +63,22 @@ def test_pictures_of_a_folder(trained, pictures, tmp_path):
     assert set(np.unique(got)) <= set(np.round(np.arange(17) * 255 / 16))
 
 
-def test_a_file_and_the_default_folder(trained, pictures):
-    run(trained, "translate", input=pictures / "deeper/small.bmp", direction="b_to_a")
+def test_a_file_and_the_default_folder(pictures, tmp_path):
+    start(tmp_path, input=pictures / "deeper/small.bmp", direction="b_to_a")
     small = np.asarray(Image.open(pictures / "deeper/small.bmp"), float)
-    got = np.asarray(Image.open(trained / "translated/small.png"), float)
+    got = np.asarray(Image.open(tmp_path / "translated/small.png"), float)
     np.testing.assert_allclose(got, small, atol=8.5)
 
 
-def test_a_trained_model_end_to_end(tmp_path, pictures):
-    run(tmp_path, "train", cyclegan.make_experiment)
-    flags = {"input": pictures, "direction": "b_to_a", "weights": "raw"}
-    run(tmp_path, "translate", cyclegan.make_experiment, **flags)
+def test_a_model_of_the_library(tmp_path, pictures):
+    run = run_of(tmp_path, "cyclegan_digits:tiny")
+    MODE.start(run, Options(input=str(pictures), direction="b_to_a", weights="raw"))
     for name in ("wide.png", "deeper/small.png"):
         with Image.open(tmp_path / "translated" / name) as picture:
             assert picture.size == (8, 8)
 
 
-def test_label_preservation_of_known_answers(trained, monkeypatch, capsys):
+def test_label_preservation_of_known_answers(tmp_path, monkeypatch, capsys):
     """The judge sees whether the corner is dark: label 0, else 1; so all labels 0."""
 
     def dark(images):
@@ -105,8 +87,8 @@ def test_label_preservation_of_known_answers(trained, monkeypatch, capsys):
 
     judge = Extractor(name="corner", apply=dark, note="by hand")
     monkeypatch.setattr(translate, "load_judge", lambda name, spec: judge)
-    run(trained, "translate", extractor="corner")
-    result = json.loads((trained / "evaluation/translate_2.json").read_text())
+    start(tmp_path, extractor="corner")
+    result = json.loads((tmp_path / "evaluation/translate_2.json").read_text())
     assert json.loads(capsys.readouterr().out) == result
     metrics = result["metrics"]
     zeros = metrics["judge_accuracy_a"]  # all corners are dark: the share of zeros
@@ -125,34 +107,37 @@ def test_label_preservation_of_known_answers(trained, monkeypatch, capsys):
     ("flags", "message"),
     [
         ({}, "needs pictures, --input"),
-        ({"input": Path("x.png")}, "--input needs --direction"),
+        ({"input": "x.png"}, "--input needs --direction"),
         (
-            {"input": Path("x"), "direction": "a_to_b", "extractor": "e"},
+            {"input": "x", "direction": "a_to_b", "extractor": "e"},
             "leave --input out",
         ),
-        ({"input": Path("/none"), "direction": "a_to_b"}, "neither a file nor a dir"),
+        ({"input": "/none", "direction": "a_to_b"}, "neither a file nor a dir"),
         ({"extractor": "mnist_lenet512_v1"}, r"reads images of shape \(28, 28, 1\)"),
     ],
 )
-def test_flags_that_say_too_little(trained, flags, message):
+def test_flags_that_say_too_little(tmp_path, flags, message):
     with pytest.raises(UserError, match=message):
-        run(trained, "translate", **flags)
+        start(tmp_path, **flags)
 
 
-def test_pictures_that_cannot_be_translated(trained, pictures, tmp_path):
+def test_pictures_that_cannot_be_translated(pictures, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"broken.png cannot be decoded"):
-        run(trained, "translate", input=broken, direction="a_to_b")
+        start(tmp_path, input=broken, direction="a_to_b")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures"):
-        run(trained, "translate", input=tmp_path / "empty", direction="a_to_b")
+        start(tmp_path, input=tmp_path / "empty", direction="a_to_b")
     Image.new("L", (8, 8)).save(pictures / "wide.bmp")
     with pytest.raises(UserError, match=r"wide\.bmp and .*wide\.png would both"):
-        run(trained, "translate", input=pictures, direction="a_to_b")
+        start(tmp_path, input=pictures, direction="a_to_b")
 
 
-def test_a_model_that_does_not_translate(tmp_path, pictures):
-    run(tmp_path, "train", make_mute)
-    with pytest.raises(UserError, match="cyclegan.py does not translate"):
-        run(tmp_path, "translate", make_mute, input=pictures, direction="a_to_b")
+def test_what_cannot_be_translated_is_said(tmp_path, pictures):
+    with pytest.raises(UserError, match="--mode=translate needs .* like cyclegan"):
+        start(tmp_path, None, input=pictures, direction="a_to_b")
+    with pytest.raises(UserError, match="no labels to preserve"):
+        data = {"name": "domains", "a": {"name": "digits", "label": 3}}
+        data["b"] = {"name": "digits", "label": 5}
+        start(tmp_path, data=data, extractor="mnist_lenet512_v1")

@@ -44,7 +44,7 @@ def read_states(run: Run, weights: Weights) -> dict[int, Any]:
     """By their step. Raises UserError for the average of a model that keeps none."""
     run.state(weights)
     states, raw = {0: run.initial_state()}, run.experiment.raw_weights
-    with run.open_checkpoints() as checkpointer:
+    with run.open_checkpoints(to_save=False) as checkpointer:
         steps = [step for step in checkpointer.steps() if 0 < step <= run.step]
         some = np.linspace(0, len(steps) - 1, min(len(steps), MAX_FRAMES))
         for step in [steps[i] for i in some.round().astype(int)]:

@@ -2,9 +2,8 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ from genjax.evaluation.coder import Coder, Encoded
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import MAX_DIMS
 from genjax.evaluation.walks import draw_gaussian
-from genjax.fields import Count
+from genjax.fields import Range, Steps
 from genjax.modes.mode import Trained, check_stop, data_and_weights
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
@@ -31,36 +30,21 @@ CODER, SAMPLES, PRIOR = range(3)  # keys of Stream.LATENTS
 class Options(Trained):
     """The flags of --mode=latents."""
 
-    num_images: Count = 11  # in a row of its pictures, at least 2
-    pairs: str | None = None  # test rows to walk between, "3,17;5,8"; default by class
+    num_images: Annotated[int, Range(2)] = 11  # in a row of its pictures
+    pairs: tuple[tuple[Steps, ...], ...] | None = None  # test rows to walk between
     beside: str | None = None  # run folder of another model, to show its codes
 
     def __post_init__(self) -> None:
-        if self.num_images < 2:
-            raise UserError(f"--num_images must be at least 2, not {self.num_images}")
-        parse_pairs(self.pairs)
-
-    @property
-    def test_pairs(self) -> list[tuple[int, int]]:
-        """Those of --pairs."""
-        return parse_pairs(self.pairs)
+        wrong = [pair for pair in self.pairs or () if len(pair) != 2]
+        if wrong:
+            raise UserError(
+                '--pairs takes pairs of test rows, like "3,17;5,8", not '
+                f"{','.join(map(str, wrong[0]))!r}"
+            )
 
     def key(self, use: int) -> Key:
         """That of CODER, SAMPLES or PRIOR."""
         return jax.random.fold_in(stream_key(self.seed, Stream.LATENTS), use)
-
-
-def parse_pairs(pairs: str | None) -> list[tuple[int, int]]:
-    """[(3, 17), (5, 8)] of "3,17;5,8". Raises UserError for other words."""
-    parsed = []
-    for pair in pairs.rstrip(";").split(";") if pairs else ():
-        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", pair)
-        if not match:
-            raise UserError(
-                f'--pairs takes pairs of test rows, like "3,17;5,8", not {pairs!r}'
-            )
-        parsed.append((int(match[1]), int(match[2])))
-    return parsed
 
 
 @dataclasses.dataclass(frozen=True)

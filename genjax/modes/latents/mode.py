@@ -66,7 +66,7 @@ def check(run: Run, options: Options) -> None:
                     "leave it out"
                 )
     num = min(spec.num_eval, run.settings.evaluation.limit or spec.num_eval)
-    wrong = [row for pair in options.test_pairs for row in pair if row >= num]
+    wrong = [row for pair in options.pairs or () for row in pair if row >= num]
     if wrong:
         raise UserError(
             f"--pairs: the test images here are 0 ... {num - 1}, not {wrong[0]}; "

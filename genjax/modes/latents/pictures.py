@@ -59,7 +59,7 @@ def samples(data: CodedData) -> Pictures:
 
 def interpolation(data: CodedData) -> Pictures:
     """A row a pair: the real image, the walk between the codes, the real image."""
-    pairs = data.options.test_pairs or default_pairs(data.test.labels)
+    pairs = data.options.pairs or default_pairs(data.test.labels)
     t = np.linspace(0.0, 1.0, data.options.num_images)
     pictures: Pictures = {}
     for name, walk in {"linear": walks.lerp, "spherical": walks.slerp}.items():

@@ -3,19 +3,19 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
 from genjax.data.pipeline import eval_batches
 from genjax.diffusion.process import Process, make_process
-from genjax.fields import Count, Steps
+from genjax.fields import Range, Steps
 from genjax.modes.mode import Trained, check_stop, data_and_weights
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
 from genjax.train.sharding import batch_sharding, replicated
-from genjax.typing import Key, UserError
+from genjax.typing import Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,7 @@ class Options(Trained):
     """The flags of --mode=trajectories."""
 
     labels: tuple[Steps, ...] | None = None  # classes of the samples, like 3 or 0,1
-    num_images: Count = 11  # in a row of its pictures, at least 2
-
-    def __post_init__(self) -> None:
-        if self.num_images < 2:
-            raise UserError(f"--num_images must be at least 2, not {self.num_images}")
+    num_images: Annotated[int, Range(2)] = 11  # in a row of its pictures
 
 
 @dataclasses.dataclass(frozen=True)

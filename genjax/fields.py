@@ -113,7 +113,7 @@ def complete(kind: Any, stated: Any) -> Any:
 
     kind: a section, or a Mapping annotated with `Open`. stated: a section or a mapping.
     """
-    if dataclasses.is_dataclass(stated) and not isinstance(stated, type):
+    if not isinstance(stated, Mapping):
         stated = _plainly(stated)
     found: dict[str, Any] = {}
     for name, field in _fields_with(kind, stated).items():

@@ -3,8 +3,8 @@
     python benchmarks/gan_modes.py --data=gaussians25 --seeds=10 --out=gan_modes.json
     python benchmarks/gan_modes.py --methods=WGAN-GP --set optim.learning_rate=1e-4
 
-Each method is configs/gan_grid25.py with the changes of METHODS; for each seed another
-start, another order of the data, other noise. The last row of the table are exact
+Each method is a variant of configs/gan_grid25.py; for each seed another start, another
+order of the data, other noise. The last row of the table are exact
 samples of the density, and beside each method stands what PacGAN (Lin et al. 2018,
 arXiv:1712.04086) gives for it: larger networks, 400,000 steps, the mean of 10 runs.
 
@@ -27,34 +27,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from configs import gan_grid25
-from experiments.gan import make_experiment
+from genjax import configs
 from genjax.data import toy
 from genjax.data.datasets import load
 from genjax.evaluation.density_modes import Modes, mode_kl_floor, mode_metrics
 from genjax.experiment import Experiment
-from genjax.typing import Array, Config, Key
+from genjax.typing import Array, Key
 
-PLAIN: dict[str, Any] = {"loss": "non_saturating", "penalty": "none"}
-METHODS: dict[str, dict[str, dict[str, Any]]] = {
-    "GAN": {"method": PLAIN},
-    # packs live in 8 dimensions: a wider discriminator, and more of them at a time
-    "PacGAN4": {
-        "method": PLAIN | {"packing": 4},
-        "model": {"d_widths": (128, 128, 128)},
-        "training": {"batch_size": 256},
-    },
-    "WGAN-GP": {
-        "method": {
-            "loss": "wasserstein",
-            "penalty": "wgan_gp",
-            "penalty_weight": 0.1,
-            "critic_steps": 5,
-        },
-        "optim": {"learning_rate": 1e-3},
-    },
-    "RpGAN+R1+R2": {},
+METHODS = {  # variants of the config
+    "GAN": ":plain",
+    "PacGAN4": ":pacgan4",
+    "WGAN-GP": ":wgan_gp",
+    "RpGAN+R1+R2": "",
 }
 PUBLISHED = {
     "gaussians25": {
@@ -74,20 +60,21 @@ def setting(
     steps: int | None = None,
     width: int | None = None,
     changes: Sequence[str] = (),
-) -> Config:
+) -> ConfigDict:
     """The config of a method; None: steps and widths as they are there.
 
-    changes: "section.field=value" each, after those of METHODS. A critic that makes
+    changes: "section.field=value" each, after those of the variant. A critic that makes
     several steps sees as many whole batches, and a batch counts packs, as PacGAN's do.
     """
-    config = gan_grid25.get_config()
+    config = configs.load(f"gan_grid25{METHODS[method]}")
     config.data.name = data
-    config.method.point_scale = POINT_SCALES[data]
-    config.update(METHODS[method])
+    config.inputs.point_scale = POINT_SCALES[data]
+    config.training.batch_size //= config.method.critic_steps * config.method.packing
     if steps is not None:
         config.training.num_steps = steps
-    if config.optim.decay_steps is not None:
-        config.optim.decay_steps = config.training.num_steps
+    for schedule in (config.optim, config.method.penalty):
+        if schedule.decay_steps is not None:
+            schedule.decay_steps = config.training.num_steps
     if width is not None:
         config.model.g_widths = (width,) * len(config.model.g_widths)
         config.model.d_widths = (width,) * len(config.model.d_widths)
@@ -103,7 +90,7 @@ def setting(
 
 
 def train(
-    experiment: Experiment, data: dict[str, Array], config: Config, keys: Key
+    experiment: Experiment, data: dict[str, Array], config: ConfigDict, keys: Key
 ) -> tuple[Any, Array]:
     """(states, largest loss) after training.num_steps from each of the keys."""
     num_steps, batch_size = config.training.num_steps, config.training.batch_size
@@ -147,7 +134,7 @@ def measure(method: str, flags: argparse.Namespace) -> dict[str, Any]:
     )
     dataset = load(flags.data, num_train=config.data.num_train)
     assert dataset.train.arrays is not None
-    experiment = make_experiment(config, dataset.spec)
+    experiment = configs.make_experiment(config, dataset.spec)
     assert experiment.sample is not None
     train_key, sample_key = jax.random.split(jax.random.key(flags.seed))
     began = time.perf_counter()

@@ -27,31 +27,31 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # room for torc
 import flax.linen as nn
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from configs import ddpm_cifar, ddpm_digits, ddpm_mnist
-from experiments.ddpm import make_experiment
+from genjax import configs
 from genjax.models import unet
 from genjax.nn import attention
 from genjax.nn.norms import num_groups
-from genjax.train.compile import compile_experiment
-from genjax.train.sharding import BATCH_AXES
-from genjax.typing import Config, DataSpec
+from genjax.training.compile import compile_experiment
+from genjax.training.sharding import BATCH_AXES
+from genjax.typing import DataSpec
 
-CONFIGS = {"cifar": ddpm_cifar, "mnist": ddpm_mnist, "small": ddpm_digits}
+CONFIGS = {"cifar": "ddpm_cifar", "mnist": "ddpm_mnist", "small": "ddpm_digits"}
 SHAPES = {"cifar": (32, 32, 3), "mnist": (28, 28, 1), "small": (8, 8, 1)}
 Call = Callable[[], float]  # a step on each batch; the last loss, once it is there
 
 
-def setting(size: str, dtype: str = "float32") -> tuple[Config, DataSpec]:
-    config = CONFIGS[size].get_config()
-    config.update({"model": {"dtype": dtype}})
+def setting(size: str, dtype: str = "float32") -> tuple[ConfigDict, DataSpec]:
+    config = configs.load(CONFIGS[size])
+    config.model.dtype = dtype
     rest = {"num_levels": 256, "num_train": 0, "num_eval": 0, "num_classes": 0}
     return config, DataSpec(name=size, shape=SHAPES[size], dtype="uint8", **rest)
 
 
-def ours(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
+def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
     mesh = jax.sharding.Mesh(np.reshape(jax.devices()[:1], (1, 1)), BATCH_AXES)
-    compiled = compile_experiment(make_experiment(config, spec), mesh)
+    compiled = compile_experiment(configs.make_experiment(config, spec), mesh)
     state, health = compiled.init(seed=0), compiled.healthy()
     feed = {"image": jax.device_put(images)}
 
@@ -63,8 +63,9 @@ def ours(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]
     return sum(leaf.size for leaf in jax.tree.leaves(state.params)), call
 
 
-def flax(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
-    experiment, key = make_experiment(config, spec), jax.random.key(0)
+def flax(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
+    experiment = configs.make_experiment(config, spec)
+    key = jax.random.key(0)
     step = jax.jit(with_flax_layers(experiment.train_step), donate_argnums=0)
     batches = [{"image": jax.device_put(batch)} for batch in images]
     state, metrics = jax.jit(with_flax_layers(experiment.init))(key), {}
@@ -95,7 +96,9 @@ def with_flax_layers(function: Callable) -> Callable:
     return mock.patch.multiple(unet, _conv=conv, GroupNorm=norm)(function)
 
 
-def diffusers(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
+def diffusers(
+    config: ConfigDict, spec: DataSpec, images: np.ndarray
+) -> tuple[int, Call]:
     torch, hf = import_module("torch"), import_module("diffusers")
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as jax
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as jax has it
@@ -124,7 +127,7 @@ def diffusers(config: Config, spec: DataSpec, images: np.ndarray) -> tuple[int, 
 
     def step(batch):
         x0 = batch.float() / 127.5 - 1
-        if method.flip:
+        if config.inputs.flip:
             x0 = torch.where(torch.rand_like(x0[:, :1, :1, :1]) < 0.5, x0.flip(3), x0)
         i = torch.randint(method.num_timesteps, (len(x0),), device=device)
         eps = torch.randn_like(x0)

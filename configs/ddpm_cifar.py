@@ -9,113 +9,37 @@ time: not yet measured.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+CONFIG = dict(
+    experiment="ddpm",
+    data=dict(name="cifar10"),
+    model=dict(backbone="unet"),
+    inputs=dict(flip=True),
+    optim=dict(warmup_steps=5000, clip=1.0),
+    training=dict(
+        num_steps=800_000,
+        batch_size=128,
+        log_every=500,
+        save_every=10_000,
+        sample_every=10_000,
+        eval_every=50_000,
+        steps_per_call=10,
+    ),
+    evaluation=dict(batch_size=500, num_samples=50_000),
+)
+VARIANTS = dict(
+    tiny=dict(
+        model=dict(
+            channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
+        ),
+        method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5),
+        sampler=dict(num_steps=4),
+    )
+)
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config, or its "tiny" variant for tests."""
-    config = ConfigDict()
-    config.experiment = "ddpm"
-    config.seed = 0
-
-    config.data = ConfigDict()
-    config.data.name = "cifar10"
-    config.data.dir = placeholder(str)
-
-    config.model = ConfigDict()
-    config.model.backbone = "unet"
-    config.model.channels = 128
-    config.model.channel_multipliers = (1, 2, 2, 2)
-    config.model.num_res_blocks = 2
-    config.model.attention_resolutions = (16,)
-    config.model.dropout = 0.1
-    config.model.num_classes = 0  # 10: class-conditional
-    config.model.dtype = "float32"
-
-    config.method = ConfigDict()
-    config.method.num_timesteps = 1000
-    config.method.schedule = "linear"  # or "cosine", which has no beta_start, beta_end
-    config.method.beta_start = 1e-4
-    config.method.beta_end = 0.02
-    config.method.prediction = "eps"
-    config.method.variance = "fixed"  # or "learned"
-    config.method.vlb_weight = 1e-3  # of the bound in the loss, for "learned"
-    config.method.weighting = "simple"  # or "min_snr", "sigmoid"
-    config.method.min_snr_gamma = 5.0  # "min_snr"
-    config.method.sigmoid_bias = 2.0  # "sigmoid"
-    config.method.flip = True
-    config.method.label_dropout = 0.1
-    config.method.point_scale = 1.0
-    config.method.guide_step = 0  # above 0: keeps the average then, to autoguide by
-
-    config.optim = ConfigDict()
-    config.optim.learning_rate = 2e-4
-    config.optim.warmup_steps = 5_000
-    config.optim.decay_steps = placeholder(int)
-    config.optim.clip = 1.0
-    config.optim.ema_decay = 0.9999
-    config.optim.accumulation = 1
-
-    config.training = ConfigDict()
-    config.training.num_steps = 800_000
-    config.training.batch_size = 128
-    config.training.log_every = 500
-    config.training.save_every = 10_000
-    config.training.sample_every = 10_000
-    config.training.eval_every = 50_000
-    config.training.steps_per_call = 10
-    config.training.keep_last = 2
-    config.training.keep_every = placeholder(int)
-    config.training.keep_best_by = placeholder(str)  # a metric; lower is better
-
-    config.sampler = ConfigDict()
-    config.sampler.name = "ancestral"
-    config.sampler.num_steps = 1000
-    config.sampler.eta = 0.0
-    config.sampler.churn = 0.0  # heun
-    config.sampler.snr = 0.16  # predictor_corrector
-    config.sampler.corrector_steps = 1
-    config.sampler.tolerance = 1e-4  # adaptive
-    config.sampler.spacing = "uniform"
-    config.sampler.variance = "fixed_large"
-    config.sampler.guidance_scale = 1.0
-    config.sampler.guidance_min_t = 0.0  # guidance at these t only; 0 is data
-    config.sampler.guidance_max_t = 1.0
-    config.sampler.guidance_rescale = 0.0  # to 1: the contrast of no guidance
-    config.sampler.autoguidance_scale = 1.0  # 1: none
-    config.sampler.clip = True
-
-    config.eval = ConfigDict()
-    config.eval.batch_size = 500
-    config.eval.num_samples = 50_000
-    config.eval.likelihood = "vlb"  # vlb or ode
-    config.eval.likelihood_trace = "hutchinson"  # these two for "ode"
-    config.eval.likelihood_tolerance = 1e-4
-    config.eval.likelihood_timesteps = placeholder(int)  # None: all
-    config.eval.limit = placeholder(int)
-
-    config.mesh = ConfigDict()
-    config.mesh.fsdp = 1
-
-    if variant == "tiny":
-        config.model.channels = 8
-        config.model.channel_multipliers = (1, 1)
-        config.model.num_res_blocks = 1
-        config.model.dropout = 0.0
-        config.method.num_timesteps = 20
-        config.method.beta_start = 0.005
-        config.method.beta_end = 0.5
-        config.training.num_steps = 4
-        config.training.batch_size = 8
-        config.training.log_every = 2
-        config.training.save_every = 2
-        config.training.sample_every = 4
-        config.training.eval_every = 4
-        config.training.steps_per_call = 2
-        config.sampler.num_steps = 4
-        config.eval.batch_size = 16
-        config.eval.num_samples = 16
-        config.eval.limit = 32
-    elif variant:
-        raise ValueError(f"there is no variant {variant!r} of this config; try 'tiny'")
+    """CONFIG, changed as one of VARIANTS says."""
+    config = ConfigDict(CONFIG)
+    config.update(VARIANTS.get(variant, {}))
     return config

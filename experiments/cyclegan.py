@@ -16,244 +16,131 @@ all of them means over examples, patches or pixels, with pixels in [-1, 1]. No t
 an image of A and one of B, so it does not matter which come in one batch.
 """
 
-from typing import NamedTuple
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from genjax.augment.jitter import Crops
 from genjax.experiment import Experiment
-from genjax.models.patchgan import PatchDiscriminator, ResNetGenerator
+from genjax.fields import Count, NonNegative, Steps
+from genjax.models.patchgan import PatchDiscriminator, ResNetGenerator, check_fits
 from genjax.objectives.adversarial import least_squares, least_squares_generator
-from genjax.train.optim import ema_update
-from genjax.typing import (
-    Array,
-    Batch,
-    Config,
-    DataSpec,
-    Direction,
-    Key,
-    Metrics,
-    Params,
-    UserError,
-)
+from genjax.objectives.cycle import BACK, errors, l1, there_and_back
+from genjax.scale import Scale
+from genjax.state import TrainState, raw
+from genjax.training.image_pool import Pool, empty_pool, query
+from genjax.training.learner import Learner, Optim
+from genjax.typing import Array, Batch, DataSpec, Direction, Key, Metrics, Params
 
-
-class Pool(NamedTuple):
-    """Translations made earlier; the first min(num_seen, size) places are filled."""
-
-    images: Float[Array, "size h w c"]
-    num_seen: Int[Array, ""]
+Images = Float[Array, "b h w c"]
+Nets = Mapping[str, Callable[[Images], Array]]
+"""Generators {"a_to_b", "b_to_a"}, or discriminators {"a", "b"}, which give logits."""
 
 
 class State(NamedTuple):
-    """Everything that a restart needs.
+    """Everything that a restart needs: of generators and discriminators; {"a", "b"}."""
 
-    g_params: {"a_to_b", "b_to_a"}; d_params and pools: {"a", "b"}, by domain.
-    """
-
-    g_params: Params
-    d_params: Params
-    ema_params: Params  # of the generators
-    g_opt_state: optax.OptState
-    d_opt_state: optax.OptState
+    g: TrainState
+    d: TrainState
     pools: dict[str, Pool]
-    step: Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """The networks (`genjax.models.patchgan`)."""
+
+    channels: Count = 64  # of the generators; each halving doubles them
+    num_downs: Steps = 2  # halvings of height and width
+    num_blocks: Steps = 9  # residual ones, at the smallest size
+    d_channels: tuple[Count, ...] = (64, 128, 256, 512)  # this: patches of 70 x 70
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """What the paper leaves open."""
+
+    cycle_weight: NonNegative = 10.0  # of (1)
+    identity_weight: NonNegative = 0.0  # of (1); 5.0 keeps colours, as for photographs
+    pool_size: Steps = 50  # earlier translations, for the discriminators
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The sections of a config for this file."""
+
+    model: Model = Model()
+    method: Method = Method()
+    inputs: Crops = Crops()
+    optim: Optim = Optim(b1=0.5, decay="linear")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Game:
+    """The players, as functions of their weights, and how they learn."""
+
+    generators: Callable[[Params], Nets]
+    discriminators: Callable[[Params], Nets]
+    g_learner: Learner
+    d_learner: Learner
+    method: Method = Method()
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     """CycleGAN on pairs of images. Raises UserError for what does not fit."""
-    check(config, spec)
-    method, optim, model = config.method, config.optim, config.model
-    shape = spec.shape[1:]
+    model, scale = config.model, Scale(spec.num_levels)
+    layers = len(model.d_channels)
+    check_fits(spec, num_downs=model.num_downs, num_layers=layers)
+    augment, shape = config.inputs.fitting(spec), spec.shape[1:]
     generator = ResNetGenerator(model.channels, model.num_downs, model.num_blocks)
-    discriminator = PatchDiscriminator(tuple(model.d_channels))
-    schedule = optax.linear_schedule(
-        optim.learning_rate, 0.0, optim.decay_steps, optim.constant_steps
+    discriminator = PatchDiscriminator(model.d_channels)
+    game = Game(
+        generators=functools.partial(bind, generator),
+        discriminators=functools.partial(bind, discriminator),
+        g_learner=config.optim.learner(),
+        d_learner=config.optim.opponent(),
+        method=config.method,
     )
-    g_optimizer = optax.adam(schedule, b1=optim.b1, b2=optim.b2)
-    d_optimizer = optax.adam(schedule, b1=optim.b1, b2=optim.b2)
-
-    # --- data and networks ------------------------------------------------------------
-
-    def to_model(image: Array) -> Array:
-        """Levels to [-1, 1]."""
-        return image.astype(jnp.float32) * (2.0 / (spec.num_levels - 1)) - 1.0
-
-    def to_image(x: Array) -> Array:
-        scaled = (x + 1.0) * ((spec.num_levels - 1) / 2.0)
-        return jnp.round(scaled).astype(jnp.uint8)
-
-    def generate(params: Params, x: Array) -> Array:
-        """The translations (B, H, W, C) by one generator."""
-        out = generator.apply({"params": params}, x)
-        assert isinstance(out, jax.Array)
-        return out
-
-    def discriminate(params: Params, x: Array) -> Array:
-        """A number for each patch, (B, h, w)."""
-        out = discriminator.apply({"params": params}, x)
-        assert isinstance(out, jax.Array)
-        return out
-
-    def augment(key: Key, image: Array) -> Array:
-        """Images of one domain for training, in [-1, 1]: flipped and jittered."""
-        flip_key, crop_key = jax.random.split(key)
-        x = to_model(image)
-        if method.flip:
-            x = flip(flip_key, x)
-        if method.resize is not None:
-            x = jitter(crop_key, x, method.resize)
-        return x
 
     def init(key: Key) -> State:
-        keys = jax.random.split(key, 4)
+        ab, ba, a, b = jax.random.split(key, 4)
         x = jnp.zeros((1, *shape))
-        g_params = {
-            "a_to_b": generator.init(keys[0], x)["params"],
-            "b_to_a": generator.init(keys[1], x)["params"],
+        g = {
+            n: generator.init(k, x)["params"]
+            for n, k in {"a_to_b": ab, "b_to_a": ba}.items()
         }
-        d_params = {
-            "a": discriminator.init(keys[2], x)["params"],
-            "b": discriminator.init(keys[3], x)["params"],
-        }
-        return State(
-            g_params=g_params,
-            d_params=d_params,
-            ema_params=jax.tree.map(jnp.copy, g_params),  # its own memory
-            g_opt_state=g_optimizer.init(g_params),
-            d_opt_state=d_optimizer.init(d_params),
-            pools={name: empty_pool(method.pool_size, shape) for name in ("a", "b")},
-            step=jnp.zeros((), jnp.int32),
-        )
-
-    # --- training ---------------------------------------------------------------------
-
-    def g_loss_fn(
-        g_params: Params, d_params: Params, a: Array, b: Array
-    ) -> tuple[Array, tuple[Metrics, Array, Array]]:
-        """(1), and the translations of b to A and of a to B."""
-        fake_b, fake_a = (
-            generate(g_params["a_to_b"], a),
-            generate(g_params["b_to_a"], b),
-        )
-        # 2: (1) has no half in front of the squares
-        adversarial = sum(
-            2.0 * least_squares_generator(logits, logits).mean()
-            for logits in (
-                discriminate(d_params["a"], fake_a),
-                discriminate(d_params["b"], fake_b),
-            )
-        )
-        cycle = l1(generate(g_params["b_to_a"], fake_b), a).mean()
-        cycle += l1(generate(g_params["a_to_b"], fake_a), b).mean()
-        loss = adversarial + method.cycle_weight * cycle
-        metrics = {"g_adversarial": adversarial, "cycle": cycle}
-        if method.identity_weight > 0:
-            identity = l1(generate(g_params["b_to_a"], a), a).mean()
-            identity += l1(generate(g_params["a_to_b"], b), b).mean()
-            loss += method.identity_weight * identity
-            metrics["identity"] = identity
-        return loss, (metrics, fake_a, fake_b)
-
-    def d_loss_fn(
-        d_params: Params, real: dict[str, Array], fake: dict[str, Array]
-    ) -> Array:
-        """(2), for images of each domain."""
-        of_a, of_b = (
-            least_squares(
-                discriminate(d_params[name], real[name]),
-                discriminate(d_params[name], fake[name]),
-            ).mean()
-            for name in ("a", "b")
-        )
-        return of_a + of_b
+        d = {n: discriminator.init(k, x)["params"] for n, k in {"a": a, "b": b}.items()}
+        pools = {n: empty_pool(config.method.pool_size, shape) for n in d}
+        return State(game.g_learner.init(g), game.d_learner.init(d), pools)
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-        a_key, b_key, pool_a_key, pool_b_key = jax.random.split(key, 4)
-        a = augment(a_key, batch["image"][:, 0])
-        b = augment(b_key, batch["image"][:, 1])
+        a_key, b_key, *pool_keys = jax.random.split(key, 4)
+        x = scale.to_model(batch["image"])
+        real = {"a": augment(a_key, x[:, 0]), "b": augment(b_key, x[:, 1])}
+        return play(game, state, real, dict(zip("ab", pool_keys, strict=True)))
 
-        (g_loss, (metrics, fake_a, fake_b)), g_grads = jax.value_and_grad(
-            g_loss_fn, has_aux=True
-        )(state.g_params, state.d_params, a, b)
-        updates, g_opt_state = g_optimizer.update(g_grads, state.g_opt_state)
-        g_params = optax.apply_updates(state.g_params, updates)
-
-        pool_a, fake_a = query(state.pools["a"], fake_a, pool_a_key)
-        pool_b, fake_b = query(state.pools["b"], fake_b, pool_b_key)
-        d_loss, d_grads = jax.value_and_grad(d_loss_fn)(
-            state.d_params, {"a": a, "b": b}, {"a": fake_a, "b": fake_b}
-        )
-        updates, d_opt_state = d_optimizer.update(d_grads, state.d_opt_state)
-        d_params = optax.apply_updates(state.d_params, updates)
-
-        metrics |= {
-            "loss": g_loss,
-            "d_loss": d_loss,
-            "g_grad_norm": optax.tree.norm(g_grads),
-            "d_grad_norm": optax.tree.norm(d_grads),
-        }
-        state = State(
-            g_params=g_params,
-            d_params=d_params,
-            ema_params=ema_update(
-                state.ema_params, g_params, step=state.step, decay=optim.ema_decay
-            ),
-            g_opt_state=g_opt_state,
-            d_opt_state=d_opt_state,
-            pools={"a": pool_a, "b": pool_b},
-            step=state.step + 1,
-        )
-        return state, metrics
-
-    # --- what the model can do --------------------------------------------------------
+    def translators(state: State) -> Nets:
+        return game.generators(state.g.averaged[0])
 
     def translate(state: State, images: Array, direction: Direction) -> Array:
-        return to_image(generate(state.ema_params[direction], to_model(images)))
-
-    def there_and_back(state: State, x: Array, direction: Direction) -> list[Array]:
-        """What x is translated to, that translated back, and x by that way back."""
-        back: Direction = "b_to_a" if direction == "a_to_b" else "a_to_b"
-        there_params, back_params = state.ema_params[direction], state.ema_params[back]
-        other = generate(there_params, x)
-        return [other, generate(back_params, other), generate(back_params, x)]
+        return scale.to_data(translators(state)[direction](scale.to_model(images)))
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
-        """Mean absolute errors of a pixel, on the scale [0, 1].
-
-        cycle_l1 of there and back, identity_l1 of an image that should stay as it is.
-        Where pairs are known also the root mean square error of the translation,
-        rmse, and of the image untouched in its place.
-        """
-        del key
-        a, b = (to_model(batch["image"][:, i]) for i in range(2))
-        fake_b, cycle_a, same_a = there_and_back(state, a, "a_to_b")
-        fake_a, cycle_b, same_b = there_and_back(state, b, "b_to_a")
-        values = {
-            "cycle_l1_a": l1(cycle_a, a) / 2.0,
-            "cycle_l1_b": l1(cycle_b, b) / 2.0,
-            "identity_l1_a": l1(same_a, a) / 2.0,
-            "identity_l1_b": l1(same_b, b) / 2.0,
-        }
-        if spec.aligned:
-            values |= {
-                "rmse_a_to_b": rmse(fake_b, b) / 2.0,
-                "rmse_b_to_a": rmse(fake_a, a) / 2.0,
-                "rmse_untouched": rmse(a, b) / 2.0,
-            }
-        return values
+        x = scale.to_model(batch["image"])
+        return errors(translators(state), x[:, 0], x[:, 1], aligned=spec.aligned)
 
     def images(state: State, batch: Batch, key: Key) -> Metrics:
         """Four side by side: an image, translated, back again, and left as it is."""
-        del key
-        directions: dict[str, Direction] = {"a": "a_to_b", "b": "b_to_a"}
-        named = {}
-        for i, (name, direction) in enumerate(directions.items()):
-            x = to_model(batch["image"][:, i])
-            rows = jnp.stack([x, *there_and_back(state, x, direction)], axis=1)
-            named[f"from_{name}"] = to_image(rows).reshape(-1, *shape)
+        nets, named = translators(state), {}
+        for i, direction in enumerate(BACK):
+            x = scale.to_model(batch["image"][:, i])
+            rows = jnp.stack([x, *there_and_back(nets, x, direction)], axis=1)
+            named[f"from_{direction[0]}"] = scale.to_data(rows).reshape(-1, *shape)
         return named
 
     return Experiment(
@@ -262,128 +149,71 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         translate=translate,
         evaluate=evaluate,
         images=images,
-        raw_weights=lambda state: state._replace(ema_params=state.g_params),
+        raw_weights=game.g_learner.raw and (lambda s: s._replace(g=raw(s.g))),
     )
 
 
-# --- the method -----------------------------------------------------------------------
+def bind(module: nn.Module, params: Params) -> Nets:
+    """{name: the module with params[name]}, as functions of images."""
+    nets: dict[str, Any] = {}
+    for name, own in params.items():
+        nets[name] = functools.partial(module.apply, {"params": own})
+    return nets
 
 
-def l1(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, " b"]:
-    """The mean absolute difference of two images."""
-    return jnp.mean(jnp.abs(x - y), axis=(1, 2, 3))
+# --- training -------------------------------------------------------------------------
 
 
-def rmse(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, " b"]:
-    """The root of the mean squared difference of two images."""
-    return jnp.sqrt(jnp.mean(jnp.square(x - y), axis=(1, 2, 3)))
+def play(
+    game: Game, state: State, real: Mapping[str, Images], keys: Mapping[str, Key]
+) -> tuple[State, Metrics]:
+    """One step: (1), then (2) with what the pools give for the new translations."""
+
+    def g_loss_fn(params: Params) -> tuple[Array, tuple[Params, Any]]:
+        judge = game.discriminators(state.d.params)
+        loss, *aux = g_loss(game.generators(params), judge, real, game.method)
+        return loss, ({}, aux)
+
+    g, of_g, (metrics, made) = game.g_learner.descend(g_loss_fn, state.g)
+    found = {name: query(state.pools[name], made[name], keys[name]) for name in made}
+    fake = {name: images for name, (_, images) in found.items()}
+
+    def d_loss_fn(params: Params) -> tuple[Array, tuple[Params, None]]:
+        return d_loss(game.discriminators(params), real, fake), ({}, None)
+
+    d, of_d, _ = game.d_learner.descend(d_loss_fn, state.d)
+    metrics |= {"loss": of_g.loss, "d_loss": of_d.loss}
+    metrics |= {"g_grad_norm": of_g.grad_norm, "d_grad_norm": of_d.grad_norm}
+    return State(g, d, {name: pool for name, (pool, _) in found.items()}), metrics
 
 
-def empty_pool(size: int, shape: tuple[int, ...]) -> Pool:
-    """A pool of so many places for images of this shape."""
-    return Pool(jnp.zeros((size, *shape)), jnp.zeros((), jnp.int32))
+def g_loss(
+    translate: Nets, judge: Nets, real: Mapping[str, Images], method: Method
+) -> tuple[Array, Metrics, dict[str, Images]]:
+    """(1), its terms, and the translations to each domain."""
+    a, b = real["a"], real["b"]
+    to_a, to_b = translate["b_to_a"], translate["a_to_b"]
+    fake = {"b": to_b(a), "a": to_a(b)}
+    adversarial = jnp.zeros(())
+    for name in ("a", "b"):
+        logits = judge[name](fake[name])
+        # 2: (1) has no half in front of the squares
+        adversarial += 2.0 * least_squares_generator(logits, logits).mean()
+    cycle = l1(to_a(fake["b"]), a).mean() + l1(to_b(fake["a"]), b).mean()
+    loss = adversarial + method.cycle_weight * cycle
+    metrics = {"g_adversarial": adversarial, "cycle": cycle}
+    if method.identity_weight > 0:
+        metrics["identity"] = l1(to_a(a), a).mean() + l1(to_b(b), b).mean()
+        loss += method.identity_weight * metrics["identity"]
+    return loss, metrics, fake
 
 
-def query(
-    pool: Pool, images: Float[Array, "b h w c"], key: Key
-) -> tuple[Pool, Float[Array, "b h w c"]]:
-    """(the pool afterwards, what the discriminator is shown), image by image.
-
-    Until the pool is full an image is kept and shown. Then, with probability 1/2, it
-    takes a random place, and the one that was there is shown; or it is shown and not
-    kept. A pool without places shows what it is given.
-    """
-    size = len(pool.images)
-    if size == 0:
-        return pool, images
-
-    def one(pool: Pool, given: tuple[Array, Key]) -> tuple[Pool, Array]:
-        image, key = given
-        coin_key, place_key = jax.random.split(key)
-        filling = pool.num_seen < size
-        swap = ~filling & jax.random.bernoulli(coin_key)
-        place = jnp.where(
-            filling, pool.num_seen, jax.random.randint(place_key, (), 0, size)
-        )
-        old = pool.images[place]
-        kept = pool.images.at[place].set(jnp.where(filling | swap, image, old))
-        num_seen = jnp.minimum(pool.num_seen + 1, size)
-        return Pool(kept, num_seen), jnp.where(swap, old, image)
-
-    return jax.lax.scan(one, pool, (images, jax.random.split(key, len(images))))
-
-
-def flip(key: Key, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Each image mirrored left to right with probability 1/2."""
-    mirrored = jax.random.bernoulli(key, shape=(len(x), 1, 1, 1))
-    return jnp.where(mirrored, x[:, :, ::-1], x)
-
-
-def jitter(key: Key, x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
-    """Each image resized to this side, and a random part of the old size cut out."""
-    b, height, width, c = x.shape
-    larger = jax.image.resize(x, (b, size, size, c), "cubic")
-    most = jnp.array([size - height + 1, size - width + 1])
-    corners = jax.random.randint(key, (b, 2), jnp.zeros(2, jnp.int32)[None], most[None])
-
-    def crop(image: Array, corner: Array) -> Array:
-        start = (corner[0], corner[1], 0)
-        return jax.lax.dynamic_slice(image, start, (height, width, c))
-
-    return jnp.clip(jax.vmap(crop)(larger, corners), -1.0, 1.0)  # cubics overshoot
-
-
-# --- what a user may get wrong --------------------------------------------------------
-
-
-def check(config: Config, spec: DataSpec) -> None:
-    """Raises UserError for the first choice that does not fit."""
-    method, model, optim = config.method, config.model, config.optim
-    if len(spec.shape) != 4:
-        raise UserError(
-            f"{spec.name} has examples of shape {spec.shape}, and CycleGAN needs "
-            "images of two domains: set data.name=domains, data.a.name and data.b.name"
-        )
-    for name, value, least in [
-        ("model.channels", model.channels, 1),
-        ("model.num_downs", model.num_downs, 0),
-        ("model.num_blocks", model.num_blocks, 0),
-        ("model.d_channels", min(model.d_channels, default=0), 1),
-        ("method.cycle_weight", method.cycle_weight, 0),
-        ("method.identity_weight", method.identity_weight, 0),
-        ("method.pool_size", method.pool_size, 0),
-        ("optim.constant_steps", optim.constant_steps, 0),
-        ("optim.decay_steps", optim.decay_steps, 1),
-    ]:
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, not {value}")
-    if not 0 <= optim.ema_decay < 1:
-        raise UserError(
-            f"optim.ema_decay must be at least 0 and below 1, not {optim.ema_decay}"
-        )
-    _, height, width, _ = spec.shape
-    factor = 2**model.num_downs
-    for side in (height, width):
-        if side % factor or side < max(2 * factor, 4):
-            raise UserError(
-                f"images of {height} x {width} pixels cannot be halved "
-                f"model.num_downs={model.num_downs} times and leave 2 pixels: set "
-                f"data.image_size to a multiple of {factor}"
-            )
-    if patches(min(height, width), len(model.d_channels)) < 1:
-        raise UserError(
-            f"images of {height} x {width} pixels are too small for the "
-            f"{len(model.d_channels)} layers of model.d_channels: give fewer"
-        )
-    if method.resize is not None and (height != width or method.resize < height):
-        raise UserError(
-            f"method.resize={method.resize} must be None, or the side of a square that "
-            f"the images of {height} x {width} pixels fit in"
-        )
-
-
-def patches(side: int, num_layers: int) -> int:
-    """How many logits `PatchDiscriminator` gives along this side of an image."""
-    for _ in range(num_layers - 1):
-        side = side // 2
-    return side - 2
+def d_loss(
+    judge: Nets, real: Mapping[str, Images], fake: Mapping[str, Images]
+) -> Array:
+    """(2), of images of each domain."""
+    of_a, of_b = (
+        least_squares(judge[name](real[name]), judge[name](fake[name])).mean()
+        for name in ("a", "b")
+    )
+    return of_a + of_b

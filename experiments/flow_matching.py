@@ -24,20 +24,24 @@ import jax.numpy as jnp
 
 from genjax import labels
 from genjax.axes import mean_over_dims
-from genjax.diffusion import coupling, paths
+from genjax.diffusion import (
+    DiffusionModel,
+    Likelihood,
+    Sampler,
+    Times,
+    Weighting,
+    as_denoiser,
+    coupling,
+    ode,
+    paths,
+    quantity,
+)
 from genjax.diffusion.as_experiment import as_experiment
-from genjax.diffusion.denoiser import as_denoiser, quantity
-from genjax.diffusion.likelihood import Likelihood
-from genjax.diffusion.model import DiffusionModel
-from genjax.diffusion.ode import path_energy
-from genjax.diffusion.sampler import Sampler
-from genjax.diffusion.training_times import Times
-from genjax.diffusion.weighting import Weighting
 from genjax.experiment import Experiment
 from genjax.inputs import Inputs
 from genjax.models.backbone import Model, make_network
 from genjax.state import TrainState
-from genjax.train.learner import Optim
+from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params
 
 PATH = paths.rectified_flow()
@@ -68,7 +72,6 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
     """Flow matching on images or points. Raises UserError for what does not fit."""
     method, scale = config.method, config.inputs.scale(spec)
     network = make_network(spec, **config.model)
-    learner = config.optim.learner()
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         input_key, t_key, eps_key, dropout_key = jax.random.split(key, 4)
@@ -94,7 +97,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
         values = {"loss_velocity": velocity_error(net, x0, eps, t)}
         if not scale.is_image:
             denoise = model.denoise(params, label)
-            values["path_energy"] = path_energy(denoise, eps, PATH)
+            values["path_energy"] = ode.path_energy(denoise, eps, PATH)
         return values
 
     model = DiffusionModel(
@@ -108,14 +111,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
         num_classes=network.num_classes,
         end=1e-5,
     )
-    return as_experiment(
-        model,
-        learner=learner,
-        init=network.init,
-        train_step=learner.train_step(loss_fn),
-        losses=losses,
-        likelihood=config.likelihood.of(model),
-    )
+    return as_experiment(config, model, network.init, loss_fn=loss_fn, losses=losses)
 
 
 def velocity_error(net: Net, x0: Array, eps: Array, t: Array) -> Array:

@@ -13,226 +13,167 @@ as its mean over k draws ("elbo") or as log of the mean of k weights ("iwae"). B
 pixels are drawn anew from the grey ones at each step, and once for each test image.
 """
 
-from typing import NamedTuple
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from genjax.choices import images_only, no_labels, one_of
-from genjax.distributions import normal_log_prob
+from genjax.choices import images_only
 from genjax.experiment import Experiment
-from genjax.models.mlp import MLP
+from genjax.fields import Count
+from genjax.models.mlp import MLP, Activation
+from genjax.models.networks import Networks
 from genjax.objectives import elbo, pixels
-from genjax.train.optim import make_optimizer
-from genjax.typing import (
-    Array,
-    Batch,
-    Config,
-    DataSpec,
-    Key,
-    Metrics,
-    Params,
-    UserError,
-)
+from genjax.objectives.codes import as_experiment, unit_scale
+from genjax.objectives.elbo import Gaussian, ImportanceSampling, LogPx
+from genjax.objectives.pixels import PixelModel, PixelSampler
+from genjax.state import TrainState
+from genjax.training.learner import Optim
+from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
 
 
-class Gaussian(NamedTuple):
-    """A diagonal Gaussian, (*batch, D) each."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """Four multilayer perceptrons."""
 
-    mean: Array
-    logvar: Array
+    widths: tuple[Count, ...] = (200, 200)  # hidden layers between x and z1
+    top_widths: tuple[Count, ...] = (100, 100)  # between z1 and z2
+    latent_dim: Count = 100  # numbers in z1, the code of an image
+    top_latent_dim: Count = 50  # in z2
+    activation: Activation = "tanh"  # between the layers
 
-
-class State(NamedTuple):
-    """Everything that a restart needs."""
-
-    params: Params  # {"z1_of_x", "z2_of_z1", "z1_of_z2", "x_of_z1"}
-    opt_state: optax.OptState
-
-
-def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
-    """A two-layer VAE on images. Raises UserError for a choice that does not exist."""
-    check(config, spec)
-    method, model = config.method, config.model
-    top_level = spec.num_levels - 1
-    binary = method.likelihood == "bernoulli"
-    likelihood = pixels.family(method.likelihood, spec.num_levels)
-    optimizer = make_optimizer(**config.optim)
-
-    num_pixels = spec.shape[0] * spec.shape[1] * spec.shape[2]
-    per_pixel = 1 if likelihood.spread == "none" else 2
-    first, second = tuple(model.widths), tuple(model.top_widths)
-    z1_dim, z2_dim = model.latent_dims
-    networks = {
-        "z1_of_x": MLP(first, 2 * z1_dim, model.activation),
-        "z2_of_z1": MLP(second, 2 * z2_dim, model.activation),
-        "z1_of_z2": MLP(second[::-1], 2 * z1_dim, model.activation),
-        "x_of_z1": MLP(first[::-1], per_pixel * num_pixels, model.activation),
-    }
-    inputs = {
-        "z1_of_x": num_pixels,
-        "z2_of_z1": z1_dim,
-        "z1_of_z2": z2_dim,
-        "x_of_z1": z1_dim,
-    }
-
-    # --- data and networks ------------------------------------------------------------
-
-    def to_model(image: Array, key: Key) -> Array:
-        """Pixels in [0, 1]; for binary pixels a draw with the grey as probability."""
-        grey = image.astype(jnp.float32) / top_level
-        if binary:
-            return jax.random.bernoulli(key, grey).astype(jnp.float32)
-        return grey
-
-    def to_data(x: Array) -> Array:
-        return jnp.round(x * top_level).astype(jnp.uint8)
-
-    def apply(params: Params, name: str, x: Array) -> Array:
-        out = networks[name].apply({"params": params[name]}, x)
-        assert isinstance(out, jax.Array)
-        return out
-
-    def gaussian(params: Params, name: str, x: Array) -> Gaussian:
-        """The conditional of that name, given x (*batch, d)."""
-        return Gaussian(*jnp.split(apply(params, name, x), 2, axis=-1))
-
-    def pixels_of(params: Params, z1: Array) -> Array:
-        """What p(x|z1) is made of, (*batch, H, W, O)."""
-        out = apply(params, "x_of_z1", z1)
-        height, width, channels = spec.shape
-        return out.reshape(*z1.shape[:-1], height, width, per_pixel * channels)
-
-    def init(key: Key) -> State:
-        keys = dict(zip(networks, jax.random.split(key, len(networks)), strict=True))
-        params = {
-            name: network.init(keys[name], jnp.zeros((1, inputs[name])))["params"]
-            for name, network in networks.items()
-        }
-        return State(params, optimizer.init(params))
-
-    # --- training ---------------------------------------------------------------------
-
-    def log_weights(params: Params, x: Array, key: Key, num: int) -> Array:
-        """The log w of num draws of both codes, (num, B)."""
-        z1_key, z2_key = jax.random.split(key)
-        q1 = gaussian(params, "z1_of_x", x.reshape(len(x), -1))
-        z1 = elbo.reparameterize(z1_key, *q1, num)
-        q2 = gaussian(params, "z2_of_z1", z1)
-        z2 = draw(z2_key, q2)
-        p1 = gaussian(params, "z1_of_z2", z2)
-        log_px = likelihood.log_mass(x[None], pixels_of(params, z1))
-        log_p = log_px + log_density(z1, p1) + elbo.log_standard_normal(z2)
-        return log_p - elbo.log_normal(z1, *q1) - log_density(z2, q2)
-
-    def loss_fn(params: Params, x: Array, key: Key) -> tuple[Array, Metrics]:
-        weights = log_weights(params, x, key, method.num_samples)
-        mean = weights.mean()
-        if method.objective == "elbo":
-            return -mean, {"elbo": mean}
-        bound = elbo.importance_bound(weights).mean()
-        return -bound, {"iwae_bound": bound, "elbo": mean}
-
-    def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-        pixel_key, z_key = jax.random.split(key)
-        x = to_model(batch["image"], pixel_key)
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, x, z_key
-        )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return State(params, opt_state), metrics
-
-    # --- what the model can do --------------------------------------------------------
-
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Images of z2 ~ N(0, I): the mean of p(x|z1), or a draw of its pixels."""
-        no_labels(label)
-        z2_key, z1_key, pixel_key = jax.random.split(key, 3)
-        z2 = jax.random.normal(z2_key, (num, z2_dim))
-        z1 = draw(z1_key, gaussian(state.params, "z1_of_z2", z2))
-        out = pixels_of(state.params, z1)
-        if config.sampler.draw_pixels:
-            return to_data(likelihood.draw(pixel_key, out))
-        return to_data(likelihood.mean(out))
-
-    def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
-        pixel_key, z_key = jax.random.split(key)
-        x = to_model(batch["image"], pixel_key)
-        return elbo.importance_log_likelihood(
-            lambda key, num: log_weights(state.params, x, key, num),
-            z_key,
-            num_samples=config.eval.importance_samples,
-            chunk=50,
+    def networks(self, spec: DataSpec, outputs: int) -> Networks:
+        """One for each conditional. outputs: numbers for each value of an image."""
+        size, z1, z2 = math.prod(spec.shape), self.latent_dim, self.top_latent_dim
+        low, top, activation = self.widths, self.top_widths, self.activation
+        return Networks.fitting(
+            spec,
+            z1_of_x=(MLP(low, 2 * z1, activation), (size,)),
+            z2_of_z1=(MLP(top, 2 * z2, activation), (z1,)),
+            z1_of_z2=(MLP(top[::-1], 2 * z1, activation), (z2,)),
+            x_of_z1=(MLP(low[::-1], outputs * size, activation), (z1,)),
         )
 
-    def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
-        pixel_key, z_key = jax.random.split(key)
-        x = to_model(batch["image"], pixel_key)
-        grey = batch["image"].astype(jnp.float32) / top_level
-        q1 = gaussian(state.params, "z1_of_x", x.reshape(len(x), -1))
-        again = likelihood.mean(pixels_of(state.params, q1.mean))
-        return {
-            "elbo": log_weights(state.params, x, z_key, 1)[0],
-            "squared_error": jnp.square(again - grey).sum(axis=(1, 2, 3)),
-        }
 
-    def encode(state: State, batch: Batch, key: Key) -> Array:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """What the paper leaves open."""
+
+    likelihood: Literal["bernoulli", "logistic"] = "bernoulli"  # of pixels given z1
+    objective: Literal["elbo", "iwae"] = "elbo"  # which bound is raised
+    num_samples: Count = 1  # k: draws of the codes for each image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The sections of a config for this file."""
+
+    model: Model = Model()
+    method: Method = Method()
+    optim: Optim = Optim(learning_rate=1e-3)
+    sampler: PixelSampler = PixelSampler()
+    likelihood: ImportanceSampling = ImportanceSampling()
+
+
+class Conditionals(NamedTuple):
+    """The Gaussians of codes, each given what it is conditioned on, (*b, d)."""
+
+    z1_of_x: Callable[[Array], Gaussian]  # q(z1|x), of the pixels in a row
+    z2_of_z1: Callable[[Array], Gaussian]  # q(z2|z1)
+    z1_of_z2: Callable[[Array], Gaussian]  # p(z1|z2)
+
+
+def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
+    """A two-layer VAE on images. Raises UserError for what does not fit."""
+    images_only("the VAE", spec)
+    method, learner = config.method, config.optim.learner()
+    family = pixels.family(method.likelihood, spec.num_levels)
+    outputs = 1 if family.spread == "none" else 2
+    networks = config.model.networks(spec, outputs)
+    decode = functools.partial(pixels_of, networks, spec.shape[:2])
+    model = PixelModel(family=family, scale=unit_scale(spec), decode=decode)
+
+    def weights(params: Params, x: Array, key: Key, num: int) -> Array:
+        codes, log_px = conditionals(networks, params), model.log_mass(params, x)
+        return log_weights(codes, log_px, x, key, num)
+
+    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        pixel_key, z_key = jax.random.split(key)
+        x = model.see(pixel_key, batch["image"])
+        log_w = weights(params, x, z_key, method.num_samples)
+        if method.objective == "iwae":
+            return elbo.iwae_loss(log_w)
+        return -log_w.mean(), {"elbo": log_w.mean()}
+
+    def encode(state: TrainState, x: Array, key: Key) -> Array:
         """The mean of q(z1|x): the lower code, from which pixels are decoded."""
-        x = to_model(batch["image"], key)
-        return gaussian(state.params, "z1_of_x", x.reshape(len(x), -1)).mean
+        codes = conditionals(networks, state.averaged[0])
+        return codes.z1_of_x(x.reshape(len(x), -1)).mean
 
-    def decode(state: State, code: Array, key: Key) -> Array:
-        """The mean of p(x|z1)."""
-        return to_data(likelihood.mean(pixels_of(state.params, code)))
+    def sample(state: TrainState, key: Key, num: int) -> Array:
+        z2_key, z1_key, pixel_key = jax.random.split(key, 3)
+        params, _ = state.averaged
+        z2 = jax.random.normal(z2_key, (num, config.model.top_latent_dim))
+        z1 = conditionals(networks, params).z1_of_z2(z2).draw(z1_key)
+        return config.sampler(pixel_key, family, decode(params, z1))
 
-    def images(state: State, batch: Batch, key: Key) -> dict[str, Array]:
-        """Each test image and its reconstruction, side by side."""
-        seen = to_data(to_model(batch["image"], key))
-        again = decode(state, encode(state, batch, key), key)
-        pairs = jnp.stack([seen, again], axis=1)
-        return {"reconstructions": pairs.reshape(-1, *spec.shape)}
+    def log_prob(state: TrainState, x: Array, z_key: Key, q_key: Key) -> Array:
+        log_w = functools.partial(weights, state.averaged[0], x)
+        return config.likelihood(log_w, z_key)
 
-    return Experiment(
-        init=init,
-        train_step=train_step,
-        sample=sample,
-        log_likelihood=log_likelihood,
-        likelihood_kind="lower_bound",
-        likelihood_of="binarized" if binary else "data",
-        likelihood_note=f"L_{config.eval.importance_samples} (importance sampling); "
-        f"{likelihood.note}",
-        evaluate=evaluate,
+    def evaluate(state: TrainState, batch: Batch, key: Key) -> Metrics:
+        pixel_key, z_key = jax.random.split(key)
+        params, x = state.averaged[0], model.see(pixel_key, batch["image"])
+        z1 = encode(state, x, z_key)
+        return {
+            "elbo": weights(params, x, z_key, 1)[0],
+            "squared_error": model.squared_error(params, z1, batch["image"]),
+        }
+
+    return as_experiment(
+        spec,
+        init=lambda key: learner.init(networks.init(jax.random.split(key, 4))),
+        train_step=learner.train_step(loss_fn),
         encode=encode,
-        decode=decode,
-        images=images,
+        decode=lambda state, z1: model.mean(state.averaged[0], z1),
+        evaluate=evaluate,
+        see=model.see,
+        sample=sample,
+        likelihood=model.lower_bound(log_prob, config.likelihood.note),
+        raw_weights=learner.raw,
     )
 
 
-def draw(key: Key, q: Gaussian) -> Array:
-    """One draw of each Gaussian."""
-    return q.mean + jnp.exp(0.5 * q.logvar) * jax.random.normal(key, q.mean.shape)
+def pixels_of(
+    networks: Networks, size: tuple[int, ...], params: Params, z1: Array
+) -> Array:
+    """What p(x|z1) is made of, (*b, H, W, O)."""
+    return networks(params, "x_of_z1", z1).reshape(*z1.shape[:-1], *size, -1)
 
 
-def log_density(z: Array, q: Gaussian) -> Array:
-    """Of z under q, summed over the last axis."""
-    return normal_log_prob(z, q.mean, jnp.exp(0.5 * q.logvar)).sum(axis=-1)
+def conditionals(networks: Networks, params: Params) -> Conditionals:
+    """Each by the network of its name, whose output is a mean and a log variance."""
+
+    def gaussian(name: str, x: Array) -> Gaussian:
+        return Gaussian(*jnp.split(networks(params, name, x), 2, axis=-1))
+
+    names = Conditionals._fields
+    return Conditionals(*(functools.partial(gaussian, name) for name in names))
 
 
-def check(config: Config, spec: DataSpec) -> None:
-    """Raises UserError for the first choice that does not exist or does not fit."""
-    one_of("method.likelihood", config.method.likelihood, ["bernoulli", "logistic"])
-    one_of("method.objective", config.method.objective, ["elbo", "iwae"])
-    images_only("the VAE", spec)
-    if len(config.model.latent_dims) != 2:
-        raise UserError(
-            "model.latent_dims must be two numbers, of z1 and of z2, not "
-            f"{config.model.latent_dims}"
-        )
-    if config.method.num_samples < 1 or config.eval.importance_samples < 1:
-        raise UserError(
-            "method.num_samples and eval.importance_samples must be at least 1, not "
-            f"{config.method.num_samples} and {config.eval.importance_samples}"
-        )
+def log_weights(
+    codes: Conditionals, log_px: LogPx, x: Array, key: Key, num: int
+) -> Array:
+    """The log w of `num` draws of both codes of each image, (num, B)."""
+    z1_key, z2_key = jax.random.split(key)
+    q1 = codes.z1_of_x(x.reshape(len(x), -1))
+    z1 = elbo.reparameterize(z1_key, *q1, num)
+    q2 = codes.z2_of_z1(z1)
+    z2 = q2.draw(z2_key)
+    p1 = codes.z1_of_z2(z2)
+    log_p = log_px(z1) + p1.log_prob(z1) + elbo.log_standard_normal(z2)
+    return log_p - elbo.log_normal(z1, *q1) - q2.log_prob(z2)

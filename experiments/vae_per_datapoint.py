@@ -13,250 +13,181 @@ nothing is known of a new image until its own posterior has been optimised from 
 prior. `experiments/vae.py` has the other side, and measures the gap between the two.
 """
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from genjax.choices import images_only, no_labels, one_of
-from genjax.distributions import standard_normal_kl
+from genjax.choices import images_only
 from genjax.experiment import Experiment
-from genjax.models.vae import PixelDecoder
+from genjax.fields import Count, Positive
+from genjax.models.vae import Model, make_networks
 from genjax.objectives import elbo, pixels
-from genjax.train.optim import make_optimizer, maximize
-from genjax.typing import (
-    Array,
-    Batch,
-    Config,
-    DataSpec,
-    Key,
-    Metrics,
-    Params,
-    UserError,
-)
+from genjax.objectives.codes import as_vae, unit_scale
+from genjax.objectives.elbo import Gaussian, ImportanceSampling
+from genjax.objectives.pixels import PixelModel, PixelSampler
+from genjax.state import TrainState
+from genjax.training.learner import Optim
+from genjax.training.optim import make_optimizer, maximize
+from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
 
 ROWS_DIVIDE = 256  # the table is padded to a multiple of it: to share among devices
 
 
-class Posterior(NamedTuple):
-    """Diagonal Gaussians, one a row: (R, D) each."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """What is left open."""
 
-    mean: Array
-    logvar: Array
+    likelihood: pixels.Family = "bernoulli"  # of pixels given a code
+    num_samples: Count = 1  # draws of the code for each image
+    local_steps: Count = 5  # of the E step
+    local_learning_rate: Positive = 0.1  # of the rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Likelihood(ImportanceSampling):
+    """Importance sampling from the posteriors of new images."""
+
+    local_steps: Count = 200  # from the prior to these
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The sections of a config for this file."""
+
+    model: Model
+    method: Method = Method()
+    optim: Optim = Optim(learning_rate=1e-3)
+    sampler: PixelSampler = PixelSampler()
+    likelihood: Likelihood = Likelihood()
+
+
+class Rows(NamedTuple):
+    """Posteriors, and the optimizer's moments of each."""
+
+    q: Gaussian
+    moments: Any
 
 
 class State(NamedTuple):
     """Everything that a restart needs."""
 
-    params: Params  # of the decoder
-    opt_state: optax.OptState
-    table: Posterior  # a row for each training example
-    table_opt_state: optax.OptState  # the optimizer's moments, a row for each too
-    step: Array
+    decoder: TrainState
+    table: Rows  # one for each training example
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
-    """Per-datapoint inference on images. Raises UserError for what does not exist."""
-    check(config, spec)
-    method = config.method
-    top_level = spec.num_levels - 1
-    binary = method.likelihood == "bernoulli"
-    num_rows = -(-spec.num_train // ROWS_DIVIDE) * ROWS_DIVIDE
-
-    model = config.model.to_dict()
-    latent_dim = model.pop("latent_dim")
-    likelihood = pixels.family(method.likelihood, spec.num_levels)
-    decoder = PixelDecoder(spec.shape, spread=likelihood.spread, **model)
-    optimizer = make_optimizer(**config.optim)
-    # Adam's count of steps differs from row to row
-    row_optimizer = make_optimizer(learning_rate=method.local_learning_rate)
-    init_rows, update_rows = (
-        jax.vmap(row_optimizer.init),
-        jax.vmap(row_optimizer.update),
+    """Per-datapoint inference on images. Raises UserError for what does not fit."""
+    images_only("the VAE", spec)
+    method, latent_dim = config.method, config.model["latent_dim"]
+    family = pixels.family(method.likelihood, spec.num_levels)
+    networks = make_networks(spec, family.spread, **config.model).only("decoder")
+    model = PixelModel(
+        family=family,
+        scale=unit_scale(spec),
+        decode=lambda params, z: networks(params, "decoder", z),
     )
+    learner = config.optim.learner()
+    optimizer = per_row(make_optimizer(learning_rate=method.local_learning_rate))
 
-    # --- data and network -------------------------------------------------------------
-
-    def to_model(image: Array, key: Key) -> Array:
-        """Pixels in [0, 1]; for binary pixels a draw with the grey as probability."""
-        grey = image.astype(jnp.float32) / top_level
-        if binary:
-            return jax.random.bernoulli(key, grey).astype(jnp.float32)
-        return grey
-
-    def to_data(x: Array) -> Array:
-        return jnp.round(x * top_level).astype(jnp.uint8)
-
-    def decode_from(params: Params, z: Array) -> Array:
-        """What p(x|z) is made of, (*batch, H, W, O), for z (*batch, D)."""
-        out = decoder.apply({"params": params}, z)
-        assert isinstance(out, jax.Array)
-        return out
-
-    def bound(params: Params, q: Posterior, x: Array, key: Key) -> tuple[Array, Array]:
-        """The two terms of (1), (B,) each: E_q[log p(x|z)] and the KL."""
-        z = elbo.reparameterize(key, q.mean, q.logvar, method.num_samples)
-        log_px = likelihood.log_prob(x[None], decode_from(params, z)).mean(axis=0)
-        return log_px, standard_normal_kl(q.mean, q.logvar).sum(axis=-1)
-
-    def elbo_of(params: Params, q: Posterior, x: Array, key: Key) -> Array:
-        log_px, kl = bound(params, q, x, key)
-        return log_px - kl
-
-    def prior(num: int) -> Posterior:
-        """Where every posterior starts."""
-        return Posterior(jnp.zeros((num, latent_dim)), jnp.zeros((num, latent_dim)))
+    def elbo_of(params: Params, x: Array) -> Callable[[Gaussian, Key], Array]:
+        log_px = model.log_prob(params, x)
+        return lambda q, key: elbo.drawn_elbo(log_px, q, key, method.num_samples)
 
     def init(key: Key) -> State:
-        params = decoder.init(key, jnp.zeros((1, latent_dim)))["params"]
-        table = prior(num_rows)
-        return State(
-            params=params,
-            opt_state=optimizer.init(params),
-            table=table,
-            table_opt_state=init_rows(table),
-            step=jnp.zeros((), jnp.int32),
-        )
+        q = prior(padded(spec.num_train), latent_dim)
+        decoder = learner.init(networks.init(key[None]))
+        return State(decoder, Rows(q, optimizer.init(q)))
 
-    # --- training ---------------------------------------------------------------------
-
-    def climb(params: Params, x: Array, rows, key: Key):
-        """The E step: (q, moments) of the minibatch after local_steps steps of Adam."""
-
-        def step(rows, key: Key):
-            q, moments = rows
-
-            def loss_fn(q: Posterior) -> Array:  # summed: each row is on its own
-                return -elbo_of(params, q, x, key).sum()
-
-            grads = jax.grad(loss_fn)(q)
-            updates, moments = update_rows(grads, moments, q)
-            norm = optax.tree.norm(grads) / len(x)
-            return (jax.tree.map(jnp.add, q, updates), moments), norm
-
-        rows, norms = jax.lax.scan(
-            step, rows, jax.random.split(key, method.local_steps)
-        )
-        return rows, norms[-1]
+    def m_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        q = Gaussian(batch["mean"], batch["logvar"])
+        log_px = model.log_prob(params, batch["x"])
+        return elbo.elbo_loss(log_px, q, key, method.num_samples)
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         pixel_key, local_key, z_key = jax.random.split(key, 3)
-        x, index = to_model(batch["image"], pixel_key), batch["index"]
-        everything = state.table, state.table_opt_state
-        rows = jax.tree.map(lambda leaf: leaf[index], everything)
-        (q, moments), local_norm = climb(state.params, x, rows, local_key)
+        x, index = model.see(pixel_key, batch["image"]), batch["index"]
+        rows = jax.tree.map(lambda leaf: leaf[index], state.table)
+        keys = jax.random.split(local_key, method.local_steps)
+        rows, norm = climb(elbo_of(state.decoder.params, x), rows, keys, optimizer)
+        seen = {"x": x, **rows.q._asdict()}
+        decoder, metrics = learner.train_step(m_loss)(state.decoder, seen, z_key)
+        table = write(state.table, index, rows)
+        return State(decoder, table), {**metrics, "local_grad_norm": norm}
 
-        def loss_fn(params: Params) -> tuple[Array, tuple[Array, Array]]:
-            log_px, kl = bound(params, q, x, z_key)
-            return (kl - log_px).mean(), (-log_px.mean(), kl.mean())
-
-        (loss, (reconstruction, kl)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params
-        )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-
-        place = first_of_each(index, num_rows)
-        table, table_opt_state = jax.tree.map(
-            lambda leaf, new: leaf.at[place].set(new, mode="drop"),
-            everything,
-            (q, moments),
-        )
-        state = State(params, opt_state, table, table_opt_state, state.step + 1)
-        return state, {
-            "loss": loss,
-            "elbo": -loss,
-            "reconstruction_nats": reconstruction,
-            "kl_nats": kl,
-            "grad_norm": optax.tree.norm(grads),
-            "local_grad_norm": local_norm,
-        }
-
-    # --- what the model can do --------------------------------------------------------
-
-    def infer(state: State, x: Array, key: Key) -> Posterior:
+    def infer(params: Params, x: Array, key: Key) -> Gaussian:
         """The posteriors of new images, climbed from the prior."""
-        return maximize(
-            lambda q, key: elbo_of(state.params, q, x, key),
-            prior(len(x)),
-            key,
-            learning_rate=method.local_learning_rate,
-            num_steps=config.eval.local_steps,
-        )
+        q, rate = prior(len(x), latent_dim), method.local_learning_rate
+        num = config.likelihood.local_steps
+        return maximize(elbo_of(params, x), q, key, learning_rate=rate, num_steps=num)
 
-    def sample(state: State, key: Key, num: int, label: Array | None = None) -> Array:
-        """Images of z ~ N(0, I): the mean of p(x|z), or a draw of its pixels."""
-        no_labels(label)
-        z_key, pixel_key = jax.random.split(key)
-        out = decode_from(state.params, jax.random.normal(z_key, (num, latent_dim)))
-        if config.sampler.draw_pixels:
-            return to_data(likelihood.draw(pixel_key, out))
-        return to_data(likelihood.mean(out))
-
-    def log_likelihood(state: State, batch: Batch, key: Key) -> Array:
-        pixel_key, local_key, z_key = jax.random.split(key, 3)
-        x = to_model(batch["image"], pixel_key)
-        q = infer(state, x, local_key)
-
-        def log_weights(key: Key, num: int) -> Array:
-            z = elbo.reparameterize(key, q.mean, q.logvar, num)
-            log_px = likelihood.log_mass(x[None], decode_from(state.params, z))
-            return elbo.log_weights(log_px, z, *q)
-
-        return elbo.importance_log_likelihood(
-            log_weights, z_key, num_samples=config.eval.importance_samples, chunk=50
-        )
-
-    def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
-        """The two terms of (1) at the posteriors that `infer` finds."""
-        pixel_key, local_key, z_key = jax.random.split(key, 3)
-        x = to_model(batch["image"], pixel_key)
-        q = infer(state, x, local_key)
-        log_px, kl = bound(state.params, q, x, z_key)
-        grey = batch["image"].astype(jnp.float32) / top_level
-        error = likelihood.mean(decode_from(state.params, q.mean)) - grey
-        return {
-            "elbo": log_px - kl,
-            "reconstruction_nats": -log_px,
-            "kl_nats": kl,
-            "squared_error": jnp.square(error).sum(axis=(1, 2, 3)),
-        }
-
-    def encode(state: State, batch: Batch, key: Key) -> Array:
-        """The mean of the posterior that `infer` finds."""
-        pixel_key, local_key = jax.random.split(key)
-        return infer(state, to_model(batch["image"], pixel_key), local_key).mean
-
-    def decode(state: State, code: Array, key: Key) -> Array:
-        """The mean of p(x|z)."""
-        return to_data(likelihood.mean(decode_from(state.params, code)))
-
-    def images(state: State, batch: Batch, key: Key) -> dict[str, Array]:
-        """Each test image and its reconstruction, side by side."""
-        pixel_key, _ = jax.random.split(key)
-        seen = to_data(to_model(batch["image"], pixel_key))
-        again = decode(state, encode(state, batch, key), key)
-        pairs = jnp.stack([seen, again], axis=1)
-        return {"reconstructions": pairs.reshape(-1, *spec.shape)}
-
-    return Experiment(
+    return as_vae(
+        spec,
+        model,
+        latent_dim=latent_dim,
         init=init,
         train_step=train_step,
-        sample=sample,
-        log_likelihood=log_likelihood,
-        likelihood_kind="lower_bound",
-        likelihood_of="binarized" if binary else "data",
-        likelihood_note=(
-            f"L_{config.eval.importance_samples} (importance sampling) from posteriors "
-            f"after {config.eval.local_steps} local steps; {likelihood.note}"
-        ),
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        images=images,
+        params_of=lambda state: state.decoder.averaged[0],
+        infer=infer,
+        num_samples=method.num_samples,
+        sampler=config.sampler,
+        likelihood=config.likelihood,
+        note=f" from posteriors after {config.likelihood.local_steps} local steps",
+        raw_weights=learner.raw,
         sharding_rules=((r"^table", PartitionSpec("data")),),
+    )
+
+
+def padded(num: int) -> int:
+    """The next multiple of ROWS_DIVIDE."""
+    return -(-num // ROWS_DIVIDE) * ROWS_DIVIDE
+
+
+def prior(num: int, dim: int) -> Gaussian:
+    """Where every posterior starts."""
+    return Gaussian(jnp.zeros((num, dim)), jnp.zeros((num, dim)))
+
+
+def per_row(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Of rows on their own: Adam's count of steps differs from one to another."""
+    return optax.GradientTransformation(
+        jax.vmap(optimizer.init),
+        jax.vmap(optimizer.update),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def climb(
+    elbo_of: Callable[[Gaussian, Key], Array],
+    rows: Rows,
+    keys: Key,
+    optimizer: optax.GradientTransformation,
+) -> tuple[Rows, Array]:
+    """The E step: (rows, the last gradient's norm) after a step for each key.
+
+    elbo_of: (q, key) -> (B,). rows: those of the minibatch.
+    """
+
+    def step(rows: Rows, key: Key) -> tuple[Rows, Array]:
+        q, moments = rows
+        # summed: each row is on its own
+        grads = jax.grad(lambda q: -elbo_of(q, key).sum())(q)
+        updates, moments = optimizer.update(grads, moments, q)
+        norm = optax.tree.norm(grads) / len(q.mean)
+        return Rows(jax.tree.map(jnp.add, q, updates), moments), norm
+
+    rows, norms = jax.lax.scan(step, rows, keys)
+    return rows, norms[-1]
+
+
+def write(table: Rows, index: Array, rows: Rows) -> Rows:
+    """The table with these rows in the places `index`; the first of equal ones."""
+    place = first_of_each(index, len(table.q.mean))
+    return jax.tree.map(
+        lambda leaf, new: leaf.at[place].set(new, mode="drop"), table, rows
     )
 
 
@@ -268,19 +199,3 @@ def first_of_each(index: Array, nowhere: int) -> Array:
     """
     earlier = jnp.tril(index[:, None] == index[None, :], k=-1)
     return jnp.where(earlier.any(axis=1), nowhere, index)
-
-
-def check(config: Config, spec: DataSpec) -> None:
-    """Raises UserError for the first choice that does not exist or does not fit."""
-    one_of("model.backbone", config.model.backbone, ["dense", "conv"])
-    one_of("method.likelihood", config.method.likelihood, pixels.NAMES)
-    images_only("the VAE", spec)
-    counts = {
-        "method.num_samples": config.method.num_samples,
-        "method.local_steps": config.method.local_steps,
-        "eval.local_steps": config.eval.local_steps,
-        "eval.importance_samples": config.eval.importance_samples,
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"{name} must be at least 1, not {count}")

@@ -6,16 +6,12 @@
     run = genjax.load("runs/tiny")
     images = run.sample(16, seed=0)
 
-`load`, `train` and `Run` are made when they are first asked for: `import genjax` alone
-loads no JAX.
+`load`, `train` and `Run` are imported when they are first asked for: `import genjax`
+alone loads no JAX.
 """
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
-
-import genjax.train
 
 if TYPE_CHECKING:
     from genjax.modes.train import train_config as train
@@ -24,24 +20,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Run", "load", "train"]
 
-_HOMES = {"Run": "genjax.run", "load": "genjax.run"}
+_HOMES = {
+    "Run": ("genjax.run", "Run"),
+    "load": ("genjax.run", "load"),
+    "train": ("genjax.modes.train", "train_config"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-class _Train(types.ModuleType):
-    """The package genjax.train, which is a function too: it trains."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> "Run":
-        from genjax.modes.train import train_config
-
-        return train_config(*arguments, **options)
-
-
-# An attribute `train` of this package is its subpackage, whatever is written here, as
-# soon as one of its modules is imported.
-sys.modules["genjax.train"].__class__ = _Train
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)

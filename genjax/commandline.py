@@ -23,9 +23,9 @@ from genjax.fields import Count, Field, NonNegative, Steps
 from genjax.modes.mode import Mode
 from genjax.modes.table import MODES, find_mode
 from genjax.run import Run, no_trained_run
-from genjax.train import compile, distributed
-from genjax.train import workdir as folder
-from genjax.train.stop import StopRequest
+from genjax.training import compile, distributed
+from genjax.training import workdir as folder
+from genjax.training.stop import StopRequest
 from genjax.typing import UserError
 
 EXAMPLE = "python launch.py --config=configs/ddpm_digits.py"

@@ -127,22 +127,6 @@ TINY = {
 }
 """What the variant "tiny" of every config has in common."""
 
-FREE_FIELDS = (
-    "sampler.*",
-    "likelihood.*",
-    "evaluation.*",
-    "mesh.*",
-    "data.dir",
-    "training.log_every",
-    "training.save_every",
-    "training.sample_every",
-    "training.eval_every",
-    "training.steps_per_call",
-    "training.keep_*",
-)
-"""Fields that a resumed run may change: they do not alter what is learnt."""
-
-
 # --- files ----------------------------------------------------------------------------
 
 
@@ -212,20 +196,25 @@ def code_hash(name: str, beside: Path | None = None) -> str:
 
 def _experiment(path: Path) -> ModuleType:
     """The module of the file as it is now: in a notebook it may have been edited."""
-    name = f"experiments.{path.stem}"
-    loaded, digest = sys.modules.get(name), hashlib.sha256(path.read_bytes())
-    if loaded is not None and Path(loaded.__file__ or "").resolve() == path.resolve():
-        before = getattr(loaded, _CODE_HASH, digest.hexdigest())
-        if before == digest.hexdigest():
-            setattr(loaded, _CODE_HASH, before)
-            return loaded
-    module = _run(path, name)
+    name, digest = f"experiments.{path.stem}", hashlib.sha256(path.read_bytes())
+    module = sys.modules.get(name)
+    same_file = module is not None and _is_of(module, path)
+    if not same_file or getattr(module, _CODE_HASH, None) not in (
+        None,  # imported by someone else
+        digest.hexdigest(),
+    ):
+        module = _run(path, name)
+    assert module is not None
     setattr(module, _CODE_HASH, digest.hexdigest())
     if not callable(getattr(module, "make_experiment", None)):
         raise UserError(f"{path} is no experiment: it has no make_experiment")
     if not dataclasses.is_dataclass(getattr(module, "Config", None)):
         raise UserError(f"{path} is no experiment: it has no dataclass Config")
     return module
+
+
+def _is_of(module: ModuleType, path: Path) -> bool:
+    return Path(module.__file__ or "").resolve() == path.resolve()
 
 
 def _run(path: Path, name: str) -> ModuleType:
@@ -238,11 +227,12 @@ def _run(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module  # where get_type_hints looks for a section's names
     try:
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+    except Exception as error:  # the user's code: whatever it raises is theirs
+        del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
+        if isinstance(error, SyntaxError):
+            raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
         raise UserError(f"{path} cannot be run: {_said(error)}") from error
     return module
 

@@ -9,34 +9,15 @@ state, never imports a model, never takes a gradient. The smallest fork is
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jax.sharding import PartitionSpec
 
 from genjax.diffusion.model import DiffusionModel
+from genjax.log_likelihood import LogLikelihood as LogLikelihood
 from genjax.typing import Array, Batch, DataSpec, Direction, Key, Metrics
 
 StateT = TypeVar("StateT")
-Kind = Literal["exact", "lower_bound", "estimate"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LogLikelihood(Generic[StateT]):
-    """log p(x) of a model, and how it was taken."""
-
-    log_prob: Callable[[StateT, Batch, Key], Array]
-    """(state, batch, key) -> (B,) nats; for images of the discrete pixel values."""
-
-    kind: Kind
-
-    note: str = ""
-    """Dequantisation, number of draws, ..., for the protocol of a metric."""
-
-    of: Literal["data", "binarized"] = "data"
-    """"binarized": of images whose pixels are coins, 1 with probability their grey."""
-
-    given: Literal["nothing", "label"] = "nothing"
-    """"label": it is log p(x | y) with y = batch["label"], for `--mode=classify`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,4 +95,4 @@ class Experiment(Generic[StateT]):
 
 
 MakeExperiment = Callable[[Any, DataSpec], Experiment]
-"""make_experiment(config, spec), of a Config of the same file and the data's DataSpec."""
+"""make_experiment(config, spec): the same file's Config and the data's DataSpec."""

@@ -1,4 +1,4 @@
-"""A section of a config is a frozen dataclass: fields, defaults, ranges, meanings, once.
+"""A section of a config is a frozen dataclass: fields, defaults, ranges, meanings.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Method:
@@ -44,26 +44,32 @@ REQUIRED = dataclasses.MISSING
 
 
 class Range(NamedTuple):
-    """Numbers from low to high. above: low itself is left out."""
+    """Numbers from low to high. above, below: low, or high, itself is left out."""
 
     low: int | float
     high: int | float = math.inf
     above: bool = False
+    below: bool = False
 
     def holds(self, value: int | float) -> bool:
         """Whether value lies in the range."""
-        return self.low < value <= self.high or (value == self.low and not self.above)
+        if value in (self.low, self.high):
+            return not (self.above if value == self.low else self.below)
+        return self.low < value < self.high
 
     def __str__(self) -> str:
         """The words that come after "must be"."""
         if self.high == math.inf:
             return f"{'more than' if self.above else 'at least'} {self.low:g}"
+        if self.below:
+            return f"at least {self.low:g} and below {self.high:g}"
         return f"in {self.low:g} ... {self.high:g}"
 
 
 Positive = Annotated[float, Range(0.0, above=True)]
 NonNegative = Annotated[float, Range(0.0)]
 Share = Annotated[float, Range(0.0, 1.0)]
+Decay = Annotated[float, Range(0.0, 1.0, below=True)]
 Count = Annotated[int, Range(1)]
 Steps = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
@@ -108,13 +114,12 @@ def read(section: type[SectionT], values: Mapping[str, Any], at: str = "") -> Se
     return section(**_values(fields_of(section), values, at))
 
 
-def complete(kind: Any, stated: Any) -> Any:
+def complete(kind: Any, stated: Any) -> dict[str, Any]:
     """{name: Field} of a section, nested, whose defaults are the stated values.
 
     kind: a section, or a Mapping annotated with `Open`. stated: a section or a mapping.
     """
-    if not isinstance(stated, Mapping):
-        stated = _plainly(stated)
+    stated = _plainly(stated) if dataclasses.is_dataclass(stated) else stated
     found: dict[str, Any] = {}
     for name, field in _fields_with(kind, stated).items():
         value = stated.get(name, field.default)
@@ -215,7 +220,7 @@ def choices_of(kind: Any) -> str:
         return " ".join(ranges) or choices_of(arguments[0])
     if origin in (Union, types.UnionType):
         inner = [choices_of(a) for a in arguments if a is not types.NoneType]
-        return " or ".join([*filter(None, inner), "None"])
+        return " or ".join([*inner, "None"]) if any(inner) else ""
     return ""
 
 

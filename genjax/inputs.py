@@ -25,6 +25,15 @@ class Inputs:
             raise UserError(f"{spec.name} has points: set config.inputs.flip=False")
         return Scale(spec.num_levels, self.point_scale, low)
 
+    def always_labelled(self) -> "Inputs":
+        """Itself, for a model without a null label. Raises UserError if labels drop."""
+        if self.label_dropout:
+            raise UserError(
+                f"config.inputs.label_dropout={self.label_dropout} hides labels, and "
+                "this model has no label for none: set it to 0.0"
+            )
+        return self
+
     def __call__(
         self, key: Key, batch: Batch, scale: Scale, num_classes: int
     ) -> tuple[Array, Array | None]:

@@ -36,10 +36,10 @@ from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
 from genjax.streams import Stream, stream_key
-from genjax.train import compile, distributed
-from genjax.train import workdir as folder
-from genjax.train.checkpoint import Checkpointer
-from genjax.train.sharding import batch_sharding, make_mesh, replicated
+from genjax.training import compile, distributed
+from genjax.training import workdir as folder
+from genjax.training.checkpoint import Checkpointer
+from genjax.training.sharding import batch_sharding, make_mesh, replicated
 from genjax.typing import Array, DataSpec, UserError
 
 Weights = Literal["ema", "raw"]
@@ -69,7 +69,7 @@ def load(
     """A trained run, with the config that it was trained with.
 
     overrides: fields of the config to change, nested or as "sampler.num_steps"; only
-        those that do not alter what was learnt (`genjax.configs.FREE_FIELDS`).
+        those that do not alter what was learnt (`genjax.training.workdir.FREE_FIELDS`).
     step: of the checkpoint; None: the newest.
     Raises UserError if there is no such run.
     """

@@ -40,7 +40,7 @@ class Scale:
         return (1.0 - self.low) * share + self.low
 
     def to_data(self, x: Float[Array, " *s"]) -> Shaped[Array, " *s"]:
-        """Pixels rounded to the nearest level, those outside of the range to its ends."""
+        """Pixels at the nearest level, those outside of the range at its ends."""
         if not self.is_image:
             return x * self.unit
         share = (jnp.clip(x, self.low, 1.0) - self.low) / (1.0 - self.low)
@@ -51,5 +51,5 @@ class Scale:
         return size * math.log(self.level_width)
 
     def density_log_det(self, size: int) -> float:
-        """`log_det` of points; 0 for pixels, whose likelihood is that of their levels."""
+        """`log_det` of points; 0 for pixels: their likelihood is that of levels."""
         return 0.0 if self.is_image else self.log_det(size)

@@ -24,9 +24,22 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="laws that take long, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="takes long: run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
 @pytest.fixture
 def mesh():
     """All four devices on the "data" axis."""
-    from genjax.train.sharding import make_mesh
+    from genjax.training.sharding import make_mesh
 
     return make_mesh()

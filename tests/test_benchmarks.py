@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import train_step as benchmark
-from experiments.ddpm import make_experiment
+from genjax import configs
 
 INSTALLED = all(map(importlib.util.find_spec, ["torch", "diffusers"]))
 
@@ -30,7 +30,7 @@ def work():
 
 def test_flax_layers_make_the_same_network(work):
     config, spec, images = work
-    experiment, key = make_experiment(config, spec), jax.random.key(0)
+    experiment, key = configs.make_experiment(config, spec), jax.random.key(0)
     shapes = jax.eval_shape(experiment.init, key)
     default_init = benchmark.with_flax_layers(experiment.init)
     assert shapes == jax.eval_shape(default_init, key)
@@ -47,7 +47,7 @@ def test_flax_layers_make_the_same_network(work):
 
     programs, results = set(), []
     for change in (lambda step: step, benchmark.with_flax_layers):
-        train_step = make_experiment(config, spec).train_step
+        train_step = configs.make_experiment(config, spec).train_step
         traced = jax.jit(change(train_step)).trace(state, {"image": images[0]}, key)
         programs.add(str(traced.jaxpr))
         results.append(traced.lower().compile()(state, {"image": images[0]}, key)[1])
@@ -69,7 +69,9 @@ def test_flax_layers_make_the_same_network(work):
 )
 def test_every_way_trains_all_parameters(work, make):
     config, spec, images = work
-    shapes = jax.eval_shape(make_experiment(config, spec).init, jax.random.key(0))
+    shapes = jax.eval_shape(
+        configs.make_experiment(config, spec).init, jax.random.key(0)
+    )
     count, call = make(config, spec, images)
     assert count == sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     losses = [call() for _ in range(3)]

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from genjax import configs, fields
 from genjax.data import datasets
 from genjax.data.pipeline import TrainFeed, gather
-from genjax.train.compile import compile_experiment
-from genjax.train.sharding import batch_sharding
+from genjax.training.compile import compile_experiment
+from genjax.training.sharding import batch_sharding
 from genjax.typing import UserError
 from tests.contract.cases import is_bundled, submesh
 

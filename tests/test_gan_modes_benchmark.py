@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import gan_modes as benchmark
-from experiments.gan import make_experiment
+from genjax import configs
 from genjax.data.datasets import load
 
 SMALL = ["--data=gaussians8", "--seeds=2", "--steps=3", "--width=8"]
@@ -24,7 +24,7 @@ def quick_compilation():
 def test_every_method_fits_its_batch(method):
     config = benchmark.setting(method, data="gaussians8")
     spec = load("gaussians8", num_train=10, num_eval=10).spec
-    experiment = make_experiment(config, spec)
+    experiment = configs.make_experiment(config, spec)
     batch = {
         "image": jnp.zeros((config.training.batch_size, 2)),
         "label": jnp.zeros(config.training.batch_size, jnp.int32),
@@ -56,4 +56,5 @@ def test_the_table_and_its_file(tmp_path, capsys):
     assert drawn["mode_kl"][0] != drawn["mode_kl"][1]  # the seeds differ
     config = results["GAN"]["config"]
     assert config["training"]["num_steps"] == config["optim"]["decay_steps"] == 3
-    assert (config["method"]["packing"], config["method"]["penalty"]) == (2, "none")
+    method = config["method"]
+    assert (method["packing"], method["penalty"]["name"]) == (2, "none")

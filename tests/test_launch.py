@@ -19,7 +19,7 @@ import pytest
 import launch
 from genjax import commandline
 from genjax.modes.table import MODES, find_mode
-from genjax.train import workdir as folder
+from genjax.training import workdir as folder
 from genjax.typing import UserError
 
 ROOT = Path(__file__).parent.parent

@@ -246,8 +246,8 @@ def test_other_data_are_refused(trained):
 def test_import_alone_is_quick():
     code = (
         "import sys, genjax; assert 'jax' not in sys.modules; assert callable("
-        "genjax.train); import genjax.train.loop; assert callable(genjax.train); "
-        "assert genjax.train.loop.train and genjax.load and genjax.Run"
+        "genjax.train); import genjax.training.loop; assert callable(genjax.train); "
+        "assert genjax.training.loop.train and genjax.load and genjax.Run"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

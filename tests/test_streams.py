@@ -14,7 +14,7 @@ from genjax.streams import Stream, stream_key
 ROOT = Path(__file__).parent.parent
 FIXED = {  # keys of no run's seed, each with its reason
     "genjax/streams.py": "the one place",
-    "genjax/train/compile.py": "shapes of a state, no values",
+    "genjax/training/compile.py": "shapes of a state, no values",
     "genjax/models/backbone.py": "shapes of a network, no values",
     "genjax/evaluation/inception.py": "shapes of a network, no values",
     "genjax/evaluation/__main__.py": "the weights of a judge, the same for everybody",

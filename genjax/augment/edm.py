@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 
 from genjax.augment import geometry
 from genjax.augment.geometry import einsum
-from genjax.typing import Array, Key
+from genjax.typing import Array, DataSpec, Key, UserError
 
 NUM_PARAMETERS = 9
 SCALE_STD = 0.2  # of the logarithm to base 2, for scaling and anisotropy
@@ -66,6 +66,15 @@ def augment(
         x_flip_probability = probability
     movement = draw(key, len(images), probability, x_flip_probability)
     return move(images, movement), parameters(movement)
+
+
+def check_images(spec: DataSpec) -> None:
+    """Raises UserError for points."""
+    if spec.num_levels == 0:
+        raise UserError(
+            f"{spec.name} has points, and only images are augmented: set "
+            "config.method.augment_probability=0.0"
+        )
 
 
 def draw(key: Key, num: int, probability: float, x_flip_probability: float) -> Movement:

@@ -1,46 +1,69 @@
 """The experiment of a diffusion model: what it can do follows from the model alone."""
 
 from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 from genjax import labels
 from genjax.diffusion.model import DiffusionModel
-from genjax.experiment import Experiment, LogLikelihood
-from genjax.state import TrainState, TrainStep
-from genjax.train.learner import Learner
+from genjax.experiment import Experiment
+from genjax.log_likelihood import LogLikelihood
+from genjax.state import TrainState
+from genjax.training.learner import Optim
+from genjax.training.optim import LossFn
 from genjax.typing import Array, Batch, Key, Metrics, Params
 
 
-def as_experiment(
-    model: DiffusionModel,
-    *,
-    learner: Learner,
-    init: Callable[[Key], Params],
-    train_step: TrainStep,
-    losses: Callable[[Params, Array, Array | None, Key], Metrics],
-    likelihood: LogLikelihood[TrainState] | None,
-) -> Experiment[TrainState]:
-    """A sampler, a likelihood, an evaluation and the model itself, beside its training.
+@runtime_checkable
+class Measure(Protocol):
+    """config.likelihood: how a model's log p is taken."""
 
-    init: (key) -> params. losses: (params, x0, label, key) -> named values (B,), of
-    examples as the model sees them.
+    def of(self, model: DiffusionModel) -> LogLikelihood[TrainState] | None:
+        """That of a model; None: it is not taken."""
+        ...
+
+
+@runtime_checkable
+class Sections(Protocol):
+    """What is asked of an experiment's Config."""
+
+    @property
+    def optim(self) -> Optim: ...  # noqa: D102
+    @property
+    def likelihood(self) -> Measure: ...  # noqa: D102
+
+
+def as_experiment(
+    config: Sections,
+    model: DiffusionModel,
+    init: Callable[[Key], Params],
+    *,
+    loss_fn: LossFn,
+    losses: Callable[[Params, Array, Array | None, Key], Metrics],
+) -> Experiment[TrainState]:
+    """Training on loss_fn, a sampler, a likelihood, an evaluation, the model itself.
+
+    init: (key) -> params.
+    loss_fn: (params, batch, key) -> (mean loss, further metrics), for training.
+    losses: (params, x0, label, key) -> named values (B,), for evaluation, of examples
+        as the model sees them.
     """
+    learner = config.optim.learner()
 
     def sample(
         state: TrainState, key: Key, num: int, label: Array | None = None
     ) -> Array:
         return model.scale.to_data(model.solve(state, key, num, label).x)
 
-    def evaluate(state: TrainState, batch: Batch, key: Key) -> Metrics:
+    def evaluate(state: TrainState, batch: Batch, key: Key) -> Any:
         label = labels.of_batch(batch, model.num_classes)
-        return losses(
-            state.averaged[0], model.scale.to_model(batch["image"]), label, key
-        )
+        x0 = model.scale.to_model(batch["image"])
+        return losses(state.averaged[0], x0, label, key)
 
     return Experiment(
         init=lambda key: learner.init(init(key)),
-        train_step=train_step,
+        train_step=learner.train_step(loss_fn),
         sample=sample,
-        likelihood=likelihood,
+        likelihood=config.likelihood.of(model),
         evaluate=evaluate,
         diffusion=model,
         raw_weights=learner.raw,

@@ -20,6 +20,8 @@ two levels of noise where it is finite.
 points: the density N(x / alpha, (sigma / alpha)^2 I).
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -29,7 +31,7 @@ from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.vlb import Bound
 from genjax.distributions import normal_kl, normal_log_prob
-from genjax.typing import Array, Key
+from genjax.typing import Array, Key, Net
 
 LOGSNR_MIN = -12.0  # x0 moves the mean of x_t by 1/400 of the noise
 
@@ -109,6 +111,27 @@ def antithetic_times(key: Key, num: int) -> Float[Array, " n"]:
     return (jax.random.uniform(key) + jnp.arange(num) / num) % 1.0
 
 
+def weighted_times(
+    key: Key,
+    num: int,
+    *,
+    path: GaussianPath,
+    start: float,
+    weighting: Literal["simple", "likelihood"],
+) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    """(times from start to 1, the weight that E |eps - eps_hat|^2 then has).
+
+    simple: t in equal strides from a random place, weight 1. likelihood: likewise the
+    log-SNR l; then l(start) - l(1), over 2, makes the mean over draws (4) between them
+    (Song et al. 2021, arXiv:2101.09258, section 4.3).
+    """
+    place = antithetic_times(key, num)
+    if weighting == "simple":
+        return start + (1.0 - start) * place, jnp.ones(())
+    low, high = path.logsnr(jnp.ones(())), path.logsnr(jnp.asarray(start))
+    return path.time(low + place * (high - low)), 0.5 * (high - low)
+
+
 def levels_of(num_levels: int) -> Float[Array, " v"]:
     """The values of a pixel, evenly from -1 to 1."""
     return jnp.linspace(-1.0, 1.0, num_levels)
@@ -129,6 +152,21 @@ def level_logits(
     else:
         shrunk = shrunk.reshape(*(1 for _ in x.shape), num_levels)
     return -0.5 * jnp.square((scale * x)[..., None] - shrunk)
+
+
+def level_denoiser(net: Net, path: GaussianPath, num_levels: int) -> Denoise:
+    """denoise(x, t) of pixels, from net(x, t) -> logits of each level, (..., C levels).
+
+    Bayes' rule adds to the logits what the pixel's own noisy value says:
+    p(x0 = v | x_t) is proportional to exp(logits_v) q(x_t | x0 = v).
+    """
+
+    def denoise(x: Array, t: Array) -> Array:
+        logits = net(x, t).reshape(*x.shape, num_levels)
+        own = level_logits(x, t, path=path, num_levels=num_levels)
+        return jax.nn.softmax(logits + own) @ levels_of(num_levels)
+
+    return denoise
 
 
 def _prior(x0: Array, path: GaussianPath) -> Array:

@@ -33,7 +33,7 @@ from jaxtyping import Float
 from genjax.axes import per_example
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.paths import GaussianPath
-from genjax.typing import Array, Params
+from genjax.typing import Array
 
 
 def guided(
@@ -121,22 +121,3 @@ def classifier(
         return denoise(x, t) + per_example(factor, x) * gradient
 
     return denoise_to_class
-
-
-def early(
-    guide_params: Params | None, ema_params: Params, *, step: Array, until: int
-) -> Params | None:
-    """The weights of the guide for autoguidance: the moving average as it was early on.
-
-    Called after each training step with the guide of before and the new average: until
-    step `until` the guide is the average, so guides nowhere, and then it stays. Less
-    training is one of the two weaknesses of the paper's guide; the other, a smaller
-    network, is not here. None stays None.
-
-    step: steps made, with this one.
-    """
-    if guide_params is None:
-        return None
-    return jax.tree.map(
-        lambda kept, new: jnp.where(step <= until, new, kept), guide_params, ema_params
-    )

@@ -20,14 +20,14 @@ from jaxtyping import Float
 
 from genjax import labels
 from genjax.diffusion import ode_likelihood, vlb
-from genjax.diffusion.continuous import logsnr_bound
+from genjax.diffusion.continuous import continuous_bound, logsnr_bound
 from genjax.diffusion.denoiser import Denoise
 from genjax.diffusion.model import DiffusionModel
 from genjax.diffusion.ode_likelihood import Trace
 from genjax.diffusion.paths import GaussianPath
 from genjax.diffusion.posterior import DenoiseAndSpread, mean_of
-from genjax.experiment import Kind, LogLikelihood
 from genjax.fields import Count, Positive
+from genjax.log_likelihood import Kind, LogLikelihood
 from genjax.scale import Scale
 from genjax.state import TrainState
 from genjax.typing import Array, Batch, Key, UserError
@@ -93,7 +93,7 @@ class Likelihood:
         path: GaussianPath,
         key: Key,
     ) -> Float[Array, " b"]:
-        """ "vlb", in nats; x0 as the model sees it."""
+        """By method="vlb", in nats; x0 as the model sees it."""
         assert model.num_timesteps is not None
         bound = vlb.variational_bound(
             denoise,
@@ -117,7 +117,7 @@ class Likelihood:
         key: Key,
         end: float = 1e-5,
     ) -> Float[Array, " b"]:
-        """ "ode" or "bound": nats of each example, log p(x).
+        """By method="ode" or "bound": nats of each example, log p(x).
 
         x0: as the model sees it. For points it is the density of the points before.
         end: of "ode": the time at which x0 is taken to lie.
@@ -163,7 +163,8 @@ class Likelihood:
         if self.method == "ode":
             one = ", one probe" if self.trace == "hutchinson" else ""
             parts = [
-                f"probability-flow ODE, Dormand-Prince 5(4), tolerance {self.tolerance}",
+                "probability-flow ODE, Dormand-Prince 5(4), tolerance "
+                f"{self.tolerance}",
                 f"{self.trace} trace{one}",
                 *(["uniform dequantisation, one draw"] if is_image else []),
                 width,
@@ -190,6 +191,50 @@ class Likelihood:
         parts += ["moving average of weights"]
         parts += ["given the label"] if model.num_classes else []
         return "; ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearnedBound:
+    """config.likelihood of a model whose path is learned, ends and all (VDM)."""
+
+    draws: Count = 16  # times at which the bound is evaluated, an example
+
+    def of(self, model: DiffusionModel) -> LogLikelihood[TrainState]:
+        """Minus the bound in continuous time, with t in as many strata."""
+
+        def log_prob(state: TrainState, batch: Batch, key: Key) -> Array:
+            params, x0 = state.averaged[0], model.scale.to_model(batch["image"])
+            label = labels.of_batch(batch, model.num_classes)
+            denoise, num = model.denoise(params, label), self.draws
+            t_key, noise_key = jax.random.split(key)
+            offset = jax.random.uniform(t_key, (num, len(x0)))
+            t = (jnp.arange(num)[:, None] + offset) / num
+
+            def add(total: Array, draw: tuple[Array, Key]) -> tuple[Array, None]:
+                bound = continuous_bound(
+                    denoise,
+                    x0,
+                    draw[0],
+                    path=model.path(params),
+                    num_levels=model.scale.num_levels,
+                    key=draw[1],
+                )
+                return total + bound.nats, None
+
+            draws = t, jax.random.split(noise_key, num)
+            total, _ = jax.lax.scan(add, jnp.zeros(len(x0)), draws)
+            return -total / num + model.scale.density_log_det(x0[0].size)
+
+        decoder = "decoder over the levels, no dequantisation"
+        if not model.scale.is_image:
+            decoder = f"Gaussian decoder; log-det of the scale 1/{model.scale.unit}"
+        return LogLikelihood(
+            log_prob=log_prob,
+            kind="lower_bound",
+            note=f"variational bound in continuous time, {self.draws} stratified times "
+            f"an example; {decoder}; moving average of weights",
+            given="label" if model.num_classes else "nothing",
+        )
 
 
 def dequantize(

@@ -44,6 +44,9 @@ class DiffusionModel:
     num_timesteps: int | None = None
     """Of a network of discrete time."""
 
+    learns_variance: bool = False
+    """Whether its denoiser gives a v, of the variance of the reverse steps."""
+
     classifier: Callable[[Params], ClassLogProbs] | None = None
     """Of noisy examples, for guidance.classifier_scale."""
 
@@ -55,6 +58,12 @@ class DiffusionModel:
             raise UserError(
                 f"config.sampler.guidance.scale={guide.scale} needs labels: train with "
                 "model.num_classes > 0, or set it to 1.0"
+            )
+        if self.sampler.variance == "learned" and not self.learns_variance:
+            raise UserError(
+                "config.sampler.variance='learned' needs a model that was trained with "
+                "method.variance='learned': train ddpm so, or choose fixed_small or "
+                "fixed_large"
             )
         if self.classifier is None and guide.classifier_scale:
             raise UserError(
@@ -82,7 +91,7 @@ class DiffusionModel:
     def denoise_and_spread(
         self, params: Params, label: Array | None
     ) -> DenoiseAndSpread:
-        """denoise(x, t) -> (x0, v), clipped if so chosen, not guided."""
+        """(x0, v) of x and t, x0 clipped if so chosen, not guided."""
         denoise = self.denoiser(params, label)
 
         def both(x: Array, t: Array) -> tuple[Array, Array | None]:
@@ -91,7 +100,7 @@ class DiffusionModel:
         return with_spread(both, clipped) if self.sampler.clip else both
 
     def denoise(self, params: Params, label: Array | None) -> Denoise:
-        """denoise(x, t) -> E[x0 | x_t = x], clipped if so chosen, not guided."""
+        """E[x0 | x_t = x] of x and t, clipped if so chosen, not guided."""
         return mean_of(self.denoise_and_spread(params, label))
 
     def guided(self, state: TrainState, label: Array | None) -> DenoiseAndSpread:
@@ -154,7 +163,8 @@ class DiffusionModel:
         noise = jax.random.normal(noise_key, (num, *self.shape))
         return self.sampler.run(
             self.guided(state, label),
-            path.sigma(jnp.ones(())) * noise,
+            # N(0, I), but on paths that let the variance of the noise explode
+            jnp.maximum(path.sigma(jnp.ones(())), 1.0) * noise,
             self.times(path),
             path=path,
             key=solver_key,

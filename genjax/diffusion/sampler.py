@@ -114,9 +114,7 @@ class Sampler:
             num_timesteps=num_timesteps,
             rho=self.rho,
         )
-        return (
-            grid if self.shift == 1.0 else np.asarray(times.shifted(grid, self.shift))
-        )
+        return grid if self.shift == 1.0 else times.shifted(grid, self.shift)
 
     def run(
         self,

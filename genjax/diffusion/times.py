@@ -5,15 +5,16 @@ network was trained, as DDPM's and DDIM's do. `spaced` gives any spacing for any
 times from 1 to `end`, near the data, and then 0.
 """
 
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from genjax.diffusion.paths import GaussianPath
 from genjax.typing import Array
+
+ArrayT = TypeVar("ArrayT", Array, np.ndarray)
 
 Spacing = Literal["uniform", "linear", "quadratic", "karras", "logsnr"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
@@ -93,7 +94,7 @@ def _between(
     return np.array(path.time(jnp.asarray(logsnr, jnp.float32)), np.float64)
 
 
-def shifted(t: Float[Array | np.ndarray, " n"], shift: float) -> Float[Array, " n"]:
+def shifted(t: ArrayT, shift: float) -> ArrayT:
     """The odds t / (1 - t) times shift: t becomes shift t / (1 + (shift - 1) t).
 
     Esser et al. 2024 (arXiv:2403.03206, eq. 23), whose sqrt(m / n) is shift: larger

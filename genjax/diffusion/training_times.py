@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.diffusion.times import shifted
@@ -31,4 +32,4 @@ class Times:
             t = jax.random.uniform(key, (num,))
         else:
             t = jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key, (num,)))
-        return shifted(t, self.shift)
+        return jnp.asarray(shifted(t, self.shift))

@@ -28,7 +28,7 @@ from genjax.data import datasets
 from genjax.disk import write_atomically
 from genjax.evaluation import classifiers, extractors, score
 from genjax.evaluation.train_classifier import accuracy
-from genjax.train import compile, metrics
+from genjax.training import compile, metrics
 from genjax.typing import SaveError, UserError
 
 

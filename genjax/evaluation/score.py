@@ -29,7 +29,7 @@ from genjax.evaluation.samples import (
     sample_protocol,
 )
 from genjax.evaluation.summary import Summary, summarize
-from genjax.train import distributed
+from genjax.training import distributed
 from genjax.typing import DataSpec, SaveError, UserError
 
 SPLITS = ("train", "test")

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -15,14 +16,18 @@ from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
 from genjax.typing import Array, DataSpec, Key, Net, Params, UserError
 
-BACKBONES = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}
+BACKBONES: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}
+"""By name. An experiment with a network of its own adds it: BACKBONES["mine"] = Mine,
+with the fields out_channels, num_classes and dtype, and the call that UNet has."""
+
+OF_IMAGES, OF_POINTS = ("unet", "dit"), ("mlp",)
 GIVEN = ("out_channels", "num_features", "num_augment")  # by the experiment
 
 
 def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
     """Those of config.model, for its backbone. Raises UserError for an unknown one."""
-    one_of("model.backbone", stated.get("backbone"), BACKBONES)
-    names = Literal["unet", "dit", "mlp"]
+    one_of("model.backbone", stated.get("backbone", ""), BACKBONES)
+    names = Literal[tuple(BACKBONES)]  # pyright: ignore  (its own may be among them)
     backbone = Field(names, REQUIRED, "unet and dit for images, mlp for points")
     module = BACKBONES[stated["backbone"]]
     return {"backbone": backbone, **fields_of(module, without=GIVEN)}
@@ -87,7 +92,7 @@ def make_network(
         **more: Any,
     ) -> Array:
         t, train = jnp.broadcast_to(t, x.shape[:1]), dropout_key is not None
-        streams = {"dropout": dropout_key} if train else {}
+        streams: dict[str, Any] = {"dropout": dropout_key} if train else {}
         variables = {"params": params}
         out = module.apply(
             variables, see(x, t), t, label, train=train, rngs=streams, **more
@@ -102,7 +107,7 @@ def make_network(
 def check_fits(spec: DataSpec, backbone: str, num_classes: int) -> None:
     """Raises UserError for a backbone of other data, or another number of classes."""
     is_image = spec.num_levels > 0
-    if is_image != (backbone != "mlp"):
+    if backbone in (OF_POINTS if is_image else OF_IMAGES):
         fitting = "'unet' or 'dit'" if is_image else "'mlp'"
         raise UserError(
             f"{spec.name} has examples of shape {spec.shape}, for which "

@@ -9,7 +9,8 @@ import math
 import flax.linen as nn
 from jaxtyping import Float
 
-from genjax.models.mlp import ACTIVATIONS
+from genjax.fields import Count
+from genjax.models.mlp import ACTIVATIONS, Activation
 from genjax.nn.conv import Conv
 from genjax.nn.conv_transpose import ConvTranspose
 from genjax.typing import Array
@@ -29,14 +30,15 @@ class Residual(nn.Module):
 
 
 class Downsampler(nn.Module):
-    """Image to a map of features: each entry of `channels` halves height and width.
+    """Image to a map of features. Odd sizes round up: 7 becomes 4.
 
-    Odd sizes round up: 7 becomes 4. num_res_blocks: at the lowest resolution.
+    channels: each entry halves height and width. num_res_blocks: at the lowest
+    resolution. activation: between the layers.
     """
 
-    channels: tuple[int, ...]
+    channels: tuple[Count, ...]
     num_res_blocks: int = 0
-    activation: str = "relu"
+    activation: Activation = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
@@ -56,10 +58,10 @@ class Upsampler(nn.Module):
     channels) of the output. bias_init: of the last layer.
     """
 
-    channels: tuple[int, ...]
+    channels: tuple[Count, ...]
     shape: tuple[int, ...]
     num_res_blocks: int = 0
-    activation: str = "relu"
+    activation: Activation = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
@@ -85,12 +87,16 @@ def map_size(shape: tuple[int, ...], num_halvings: int) -> tuple[int, int]:
 
 
 class ConvEncoder(nn.Module):
-    """Image to vector: `Downsampler`, flattened, and a dense layer."""
+    """Image to vector: `Downsampler`, flattened, and a dense layer.
 
-    channels: tuple[int, ...]
+    channels: each entry halves height and width. num_res_blocks: at the lowest
+    resolution. activation: between the layers.
+    """
+
+    channels: tuple[Count, ...]
     out_features: int
     num_res_blocks: int = 0
-    activation: str = "relu"
+    activation: Activation = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b o"]:
@@ -104,10 +110,10 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """Vector to image: a dense layer and an `Upsampler`, whose fields these are."""
 
-    channels: tuple[int, ...]
+    channels: tuple[Count, ...]
     shape: tuple[int, ...]
     num_res_blocks: int = 0
-    activation: str = "relu"
+    activation: Activation = "relu"
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch d"]) -> Float[Array, "*batch h w c"]:

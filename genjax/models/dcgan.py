@@ -12,6 +12,7 @@ arXiv:1802.05637, eq. 3).
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -95,7 +96,7 @@ class DCGANDiscriminator(nn.Module):
 
     num_classes: int = 0
     channels: int = 64
-    norm: str = "batch"
+    norm: Literal["batch", "none"] = "batch"
     spectral: bool = False
     minibatch_std: bool = False
 

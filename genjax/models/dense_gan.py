@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.models.mlp import MLP
+from genjax.models.mlp import MLP, Activation
 from genjax.typing import Array
 
 
@@ -15,12 +15,13 @@ class DenseGenerator(nn.Module):
     """An MLP from noise, and a one-hot label, to points or to images in [-1, 1].
 
     shape: of an example. num_classes: 0: no labels. widths: of the hidden layers.
+    activation: after each of them.
     """
 
     shape: tuple[int, ...]
     num_classes: int = 0
     widths: tuple[int, ...] = (400, 400)
-    activation: str = "leaky_relu"
+    activation: Activation = "leaky_relu"
 
     @nn.compact
     def __call__(
@@ -41,11 +42,12 @@ class DenseDiscriminator(nn.Module):
     """An MLP from points or images, and a one-hot label, to a logit.
 
     num_classes: 0: no labels. widths: of the hidden layers.
+    activation: after each of them.
     """
 
     num_classes: int = 0
     widths: tuple[int, ...] = (400, 400)
-    activation: str = "leaky_relu"
+    activation: Activation = "leaky_relu"
 
     @nn.compact
     def __call__(

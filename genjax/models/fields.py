@@ -24,8 +24,8 @@ def fields_of(
 ) -> dict[str, Field]:
     """The fields of a module, but those that the experiment gives.
 
-    prefix: put before each name, as in "g_channels" of a generator. A dtype is its name;
-    a whole number is at least 0.
+    prefix: put before each name, as in "g_channels" of a generator. A dtype is its
+    name; a whole number is at least 0.
     """
     hints = get_type_hints(module, include_extras=True)
     meanings = meanings_of(module)

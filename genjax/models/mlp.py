@@ -1,9 +1,12 @@
 """Multilayer perceptrons: plain, and a residual one that is told the time."""
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.fields import Count
 from genjax.nn.embeddings import Label, embed_label, sinusoidal_embedding
 from genjax.typing import Array
 
@@ -76,16 +79,19 @@ ACTIVATIONS = {
 }
 """Names that a config may use."""
 
+Activation = Literal["linear", "tanh", "sigmoid", "relu", "leaky_relu", "gelu", "silu"]
+
 
 class MLP(nn.Module):
     """Dense layers of the given widths with an activation, and a last one without.
 
-    widths: of the hidden layers; empty for a single affine map.
+    widths: of the hidden layers; empty for a single affine map. activation: between
+    the layers.
     """
 
-    widths: tuple[int, ...]
+    widths: tuple[Count, ...]
     out_features: int
-    activation: str = "relu"
+    activation: Activation = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch o"]:

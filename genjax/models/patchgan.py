@@ -15,7 +15,7 @@ from jaxtyping import Float
 from genjax.nn.conv import Conv
 from genjax.nn.conv_transpose import ConvTranspose
 from genjax.nn.norms import instance_norm
-from genjax.typing import Array
+from genjax.typing import Array, DataSpec, UserError
 
 INIT = nn.initializers.normal(0.02)
 UP_PADDING = ((1, 2), (1, 2))  # the transpose of a 3x3 of stride 2 padded by (1, 1)
@@ -113,3 +113,38 @@ _PADDED = {"padding": ((1, 1), (1, 1)), "use_bias": False, "kernel_init": INIT}
 def reflect(x: Float[Array, "b h w c"], width: int) -> Float[Array, "b h2 w2 c"]:
     """The image with a mirrored border of so many pixels, fewer than its sides."""
     return jnp.pad(x, ((0, 0), (width, width), (width, width), (0, 0)), mode="reflect")
+
+
+def check_fits(spec: DataSpec, *, num_downs: int, num_layers: int) -> None:
+    """Raises UserError unless the images (2, H, W, C) of both domains fit the networks.
+
+    num_layers: of the discriminators, as many as their channels.
+    """
+    if len(spec.shape) != 4:
+        raise UserError(
+            f"{spec.name} has examples of shape {spec.shape}, and CycleGAN needs "
+            "images of two domains: set data.name=domains, data.a.name and data.b.name"
+        )
+    if num_layers < 1:
+        raise UserError("config.model.d_channels needs the channels of a layer or more")
+    _, height, width, _ = spec.shape
+    factor = 2**num_downs
+    for side in (height, width):
+        if side % factor or side < max(2 * factor, 4):
+            raise UserError(
+                f"images of {height} x {width} pixels cannot be halved "
+                f"model.num_downs={num_downs} times and leave 2 pixels: set "
+                f"data.image_size to a multiple of {factor}"
+            )
+    if num_patches(min(height, width), num_layers) < 1:
+        raise UserError(
+            f"images of {height} x {width} pixels are too small for the {num_layers} "
+            "layers of model.d_channels: give fewer"
+        )
+
+
+def num_patches(side: int, num_layers: int) -> int:
+    """How many logits `PatchDiscriminator` gives along this side of an image."""
+    for _ in range(num_layers - 1):
+        side = side // 2
+    return side - 2

@@ -68,8 +68,9 @@ class R3GANGenerator(nn.Module):
     widths: features of each resolution, from the image inwards; each next one is half
         as large. blocks: residual blocks of each.
     expansion, group_size: of (1); channels a group, 0: one group.
-    num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, whose embedding of
-        class_dim numbers is concatenated to the noise.
+    num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, whose embedding is
+        concatenated to the noise.
+    class_dim: numbers of that embedding.
     """
 
     shape: tuple[int, ...]
@@ -125,8 +126,10 @@ class R3GANGenerator(nn.Module):
 class R3GANDiscriminator(nn.Module):
     """Images, or packs of them along the channels, to logits: the generator's mirror.
 
-    Fields as the generator's. With classes, the logit is the inner product of the
-    class_dim last features with the class's embedding; None: widths[-1] of them.
+    Fields as the generator's, but
+
+    class_dim: features whose inner product with the class's embedding is the logit;
+        None: widths[-1].
     """
 
     num_classes: int = 0

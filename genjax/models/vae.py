@@ -1,30 +1,36 @@
 """The two networks of a variational autoencoder, dense or convolutional."""
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.fields import Count, Field, Open
 from genjax.models.convnet import ConvDecoder, ConvEncoder
-from genjax.models.mlp import MLP
-from genjax.typing import Array
+from genjax.models.fields import fields_of
+from genjax.models.mlp import MLP, Activation
+from genjax.models.networks import Networks
+from genjax.typing import Array, DataSpec
 
 Backbone = Literal["dense", "conv"]
+Spread = Literal["none", "shared", "pixel"]
 
 
 class GaussianEncoder(nn.Module):
     """The mean and the log variance of a diagonal Gaussian over codes.
 
-    backbone: "dense" with hidden layers of `widths`, or "conv", where each of `widths`
-    is the channels of a halving of the resolution.
+    latent_dim: numbers in a code. backbone: dense layers, or convolutions.
+    widths: of the hidden layers; of "conv" the channels of each halving.
+    activation: between the layers.
     """
 
-    latent_dim: int
+    latent_dim: Count
     backbone: Backbone = "dense"
-    widths: tuple[int, ...] = (200, 200)
-    activation: str = "tanh"
+    widths: tuple[Count, ...] = (200, 200)
+    activation: Activation = "tanh"
 
     @nn.compact
     def __call__(
@@ -53,9 +59,9 @@ class PixelDecoder(nn.Module):
 
     shape: tuple[int, ...]
     backbone: Backbone = "dense"
-    widths: tuple[int, ...] = (200, 200)
-    activation: str = "tanh"
-    spread: Literal["none", "shared", "pixel"] = "none"
+    widths: tuple[Count, ...] = (200, 200)
+    activation: Activation = "tanh"
+    spread: Spread = "none"
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch d"]) -> Float[Array, "*batch h w o"]:
@@ -75,3 +81,27 @@ class PixelDecoder(nn.Module):
             log_spread = self.param("log_spread", nn.initializers.zeros_init(), ())
             out = jnp.concatenate([out, jnp.full_like(out, log_spread)], axis=-1)
         return out
+
+
+def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
+    """Those of config.model, which are the encoder's; the decoder mirrors it."""
+    del stated  # they do not depend on it
+    return fields_of(GaussianEncoder)
+
+
+Model = Annotated[Mapping[str, Any], Open(fields)]
+"""config.model: the fields of `GaussianEncoder`."""
+
+
+def make_networks(
+    spec: DataSpec, spread: Spread, *, latent_dim: int, **options: Any
+) -> Networks:
+    """The parts "encoder", x -> (mean, logvar), and "decoder", z -> output for p(x|z).
+
+    spread: as `PixelDecoder` has it. Raises UserError for fields that do not fit.
+    """
+    return Networks.fitting(
+        spec,
+        encoder=(GaussianEncoder(latent_dim, **options), spec.shape),
+        decoder=(PixelDecoder(spec.shape, spread=spread, **options), (latent_dim,)),
+    )

@@ -24,8 +24,8 @@ from genjax.evaluation import bayes
 from genjax.modes.mode import Mode, Trained, check_stop, data_and_weights, report
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
-from genjax.train import distributed
-from genjax.train.sharding import replicated
+from genjax.training import distributed
+from genjax.training.sharding import replicated
 from genjax.typing import Array, Batch, Key, UserError
 
 

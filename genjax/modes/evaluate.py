@@ -19,7 +19,7 @@ from genjax.fields import Seed, Steps
 from genjax.modes.mode import Mode, Trained, check_labels, say
 from genjax.pictures import grids
 from genjax.run import Run, Weights
-from genjax.train import distributed, metrics
+from genjax.training import distributed, metrics
 from genjax.typing import DataSpec
 
 

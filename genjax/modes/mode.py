@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from genjax import disk
 from genjax.fields import Seed, Steps
 from genjax.run import Run, has
-from genjax.train import distributed, metrics
+from genjax.training import distributed
 from genjax.typing import Stopped
 
 __all__ = [
@@ -114,7 +115,7 @@ def report(
     print(json.dumps({"step": run.step, **result}, indent=2))
     path = run.workdir / "evaluation" / f"{name.format(step=run.step)}.json"
     text = json.dumps({"step": run.step, **result, **more}, indent=2) + "\n"
-    metrics.write_atomically(path, text.encode())
+    disk.write_atomically(path, text.encode())
     say(path)
 
 

@@ -27,7 +27,7 @@ from genjax.modes.drawing import class_columns, draw_examples
 from genjax.modes.mode import Mode, Trained, check_labels, say
 from genjax.pictures import grids
 from genjax.run import Run
-from genjax.train import distributed
+from genjax.training import distributed
 from genjax.typing import UserError
 
 MAX_IN_PICTURE = 400  # images

@@ -23,11 +23,11 @@ from genjax.modes.mode import Mode
 from genjax.pictures import grids
 from genjax.run import Run, load
 from genjax.streams import Stream, stream_key
-from genjax.train import compile, distributed, loop, metrics, state_table
-from genjax.train import workdir as folder
-from genjax.train.progress import Progress
-from genjax.train.sharding import batch_sharding, replicated
-from genjax.train.stop import StopRequest
+from genjax.training import compile, distributed, loop, metrics, state_table
+from genjax.training import workdir as folder
+from genjax.training.progress import Progress
+from genjax.training.sharding import batch_sharding, replicated
+from genjax.training.stop import StopRequest
 from genjax.typing import UserError
 
 MAX_IN_GRID = 64  # images

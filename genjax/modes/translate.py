@@ -27,6 +27,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from genjax import disk
 from genjax.data.domains import MAPS, bring, relevel
 from genjax.data.folder import ENDINGS, MODES, open_picture, pictures_below
 from genjax.evaluation import extractors
@@ -39,8 +40,8 @@ from genjax.modes.mode import (
     say,
 )
 from genjax.run import Run
-from genjax.train import distributed, metrics
-from genjax.train.sharding import replicated
+from genjax.training import distributed
+from genjax.training.sharding import replicated
 from genjax.typing import DataSpec, Direction, UserError
 
 Images = UInt8[np.ndarray, "n h w c"]
@@ -169,7 +170,7 @@ def save_png(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
     content = io.BytesIO()
     pixels = image[..., 0] if image.shape[2] == 1 else image
     Image.fromarray(pixels).save(content, format="png")
-    metrics.write_atomically(path, content.getvalue())
+    disk.write_atomically(path, content.getvalue())
 
 
 # --- the test images ------------------------------------------------------------------

@@ -139,3 +139,16 @@ def embed_augmentation(
     if augment is None:
         augment = jnp.zeros((batch, num_augment))
     return nn.Dense(width, use_bias=False, dtype=dtype, name="augment")(augment)
+
+
+def with_fourier(
+    x: Float[Array, "*s c"], powers: tuple[int, ...]
+) -> Float[Array, "*s c2"]:
+    """x, and sin and cos of 2^n pi x for each n of powers, as more channels.
+
+    Kingma et al. 2021 (arXiv:2107.00630, section 3.4). n = 7 and 8 for 256 levels:
+    neighbouring levels are half a turn and a whole turn apart.
+    """
+    angles = [2.0**n * math.pi * x for n in powers]
+    waves = [wave(angle) for angle in angles for wave in (jnp.sin, jnp.cos)]
+    return jnp.concatenate([x, *waves], axis=-1)

@@ -20,15 +20,18 @@ All losses are lowered, and take one value a pair of a datum and a sample; those
 which pairs are no part add the loss of the one and of the other.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+import optax
+from jaxtyping import Float, Int
 
 from genjax.axes import sum_over_dims
-from genjax.typing import Array, Key
+from genjax.fields import Count, NonNegative
+from genjax.typing import Array, Key, UserError
 
 Logits = Float[Array, "*b"]
 Examples = Float[Array, " b *d"]
@@ -36,10 +39,20 @@ Critic = Callable[[Examples], Logits]
 
 
 class Loss(NamedTuple):
-    """What each of the two lowers: (logits of data, logits of samples) -> values."""
+    """What each of the two lowers: (logits of data, logits of samples) -> values.
+
+    signed: at the optimum the sign of a logit tells data from samples.
+    """
 
     discriminator: Callable[[Logits, Logits], Logits]
     generator: Callable[[Logits, Logits], Logits]
+    signed: bool = False
+
+    def undecided(self, real: Logits, fake: Logits) -> Float[Array, ""]:
+        """The logit between data and samples: 0, or the middle of the means."""
+        if self.signed:
+            return jnp.zeros(())
+        return (real.mean() + fake.mean()) / 2.0
 
 
 # --- losses ---------------------------------------------------------------------------
@@ -105,14 +118,16 @@ def relativistic_generator(real: Logits, fake: Logits) -> Logits:
 
 
 LOSSES = {
-    "minimax": Loss(classify, saturating),
-    "non_saturating": Loss(classify, non_saturating),
+    "minimax": Loss(classify, saturating, signed=True),
+    "non_saturating": Loss(classify, non_saturating, signed=True),
     "least_squares": Loss(least_squares, least_squares_generator),
-    "hinge": Loss(hinge, raise_fake),
+    "hinge": Loss(hinge, raise_fake, signed=True),
     "wasserstein": Loss(wasserstein, raise_fake),
     "relativistic": Loss(relativistic, relativistic_generator),
 }
-"""Names that a config may use."""
+LossName = Literal[
+    "minimax", "non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"
+]
 
 
 # --- penalties ------------------------------------------------------------------------
@@ -161,9 +176,9 @@ def perturbed(key: Key, real: Examples, *, scale: float = 0.5) -> Examples:
     return real + scale * jnp.std(real) * jax.random.normal(key, real.shape)
 
 
-Penalty = Callable[[Critic, Examples, Examples, Key], Float[Array, " b"]]
-
-PENALTIES: dict[str, Penalty] = {
+PENALTIES: dict[
+    str, Callable[[Critic, Examples, Examples, Key], Float[Array, " b"]]
+] = {
     "wgan_gp": lambda critic, real, fake, key: one_centered(
         critic, interpolates(key, real, fake)
     ),
@@ -175,4 +190,72 @@ PENALTIES: dict[str, Penalty] = {
         zero_centered(critic, real) + zero_centered(critic, fake)
     ),
 }
-"""Names that a config may use, of (critic, data, samples, key) -> values."""
+"""(critic, data, samples, key) -> values, by name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """One of PENALTIES: its weight, and how often it is taken.
+
+    Lazy regularisation (Karras et al. 2020, arXiv:1912.04958, appendix B): every k-th
+    turn k times the penalty, so that the mean over the turns stays the same.
+    """
+
+    name: Literal["none", "r1", "r1_r2", "wgan_gp", "dragan"] = "none"
+    weight: NonNegative = 0.0  # gamma of R1 and R2, lambda of the others
+    weight_end: NonNegative | None = None  # reached by half a cosine, as R3GAN has it
+    decay_steps: Count | None = None  # after so many steps
+    every: Count = 1  # turns; above 1: lazily, so many times the weight
+
+    def __post_init__(self) -> None:
+        if (self.weight_end is None) != (self.decay_steps is None):
+            raise UserError(
+                "config.method.penalty.weight_end is reached after decay_steps: give "
+                "both, or neither for a constant weight"
+            )
+
+    def weight_at(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        """The factor of the penalty at this step of the training."""
+        if self.weight_end is None or self.decay_steps is None:
+            return jnp.float32(self.weight)
+        falls = optax.cosine_decay_schedule(
+            self.weight - self.weight_end, self.decay_steps
+        )
+        return jnp.asarray(self.weight_end + falls(step))
+
+    def __call__(
+        self,
+        critic: Critic,
+        real: Examples,
+        fake: Examples,
+        key: Key,
+        *,
+        turn: Int[Array, ""],
+    ) -> Float[Array, ""]:
+        """The mean penalty, without its weight; 0 in turns in which none is taken."""
+        if self.name == "none":
+            return jnp.zeros(())
+        values, every = PENALTIES[self.name], self.every
+
+        def taken() -> Array:
+            return every * values(critic, real, fake, key).mean()
+
+        if every == 1:
+            return taken()
+        return jax.lax.cond(turn % every == 0, taken, lambda: jnp.zeros(()))
+
+
+# --- noise ----------------------------------------------------------------------------
+
+
+def draw_noise(
+    key: Key, num: int, dim: int, limit: float | None = None
+) -> Float[Array, "n d"]:
+    """N(0, I), its numbers drawn anew until they lie within the limit, if there is one.
+
+    BigGAN's truncation trick (Brock et al. 2019, arXiv:1809.11096, section 3.1): the
+    lower the limit, the likelier and the more alike are the samples.
+    """
+    if limit is None:
+        return jax.random.normal(key, (num, dim))
+    return jax.random.truncated_normal(key, -limit, limit, (num, dim))

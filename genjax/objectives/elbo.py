@@ -18,16 +18,46 @@ where log q is not derived by its parameters (Tucker et al. 2019, arXiv:1810.041
 7). For k = 1 this is "sticking the landing" (Roeder et al. 2017, arXiv:1703.09194).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Float
 
-from genjax.distributions import normal_log_prob
-from genjax.typing import Array, Key
+from genjax.distributions import normal_log_prob, standard_normal_kl
+from genjax.fields import Count
+from genjax.typing import Array, Key, Metrics
+
+LogPx = Callable[[Float[Array, "k b d"]], Float[Array, "k b"]]
+"""z -> log p(x|z), of k codes of each example."""
+
+LogWeights = Callable[[Key, int], Float[Array, "k b"]]
+"""(key, k) -> (2) of k new codes of each example."""
+
+
+class Gaussian(NamedTuple):
+    """Diagonal Gaussians over codes, one an example: q(z|x), most often."""
+
+    mean: Float[Array, "*b d"]
+    logvar: Float[Array, "*b d"]
+
+    def draw(self, key: Key) -> Float[Array, "*b d"]:
+        """One code of each, differentiable in both."""
+        eps = jax.random.normal(key, self.mean.shape)
+        return self.mean + jnp.exp(0.5 * self.logvar) * eps
+
+    def log_prob(self, z: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+        """Of one code of each, summed over d."""
+        log_prob = normal_log_prob(z, self.mean, jnp.exp(0.5 * self.logvar))
+        return jnp.sum(log_prob, axis=-1)
+
+    def kl(self) -> Float[Array, "*b d"]:
+        """KL(q || N(0, I)) of each dimension."""
+        return standard_normal_kl(self.mean, self.logvar)
 
 
 def reparameterize(
@@ -66,6 +96,12 @@ def importance_bound(log_weights: Float[Array, "k b"]) -> Float[Array, " b"]:
     return logsumexp(log_weights, axis=0) - math.log(len(log_weights))
 
 
+def iwae_loss(log_weights: Float[Array, "k b"]) -> tuple[Array, Metrics]:
+    """Minus (3), a mean over examples, with its plain gradient; and both bounds."""
+    bound = importance_bound(log_weights).mean()
+    return -bound, {"iwae_bound": bound, "elbo": log_weights.mean()}
+
+
 def dreg_surrogate(
     log_weight: Callable[[Float[Array, "k b d"]], Float[Array, "k b"]],
     z: Float[Array, "k b d"],
@@ -102,8 +138,72 @@ def free_bits(kl: Float[Array, "b d"], minimum: float) -> Float[Array, " d"]:
     return jnp.maximum(jnp.mean(kl, axis=0), minimum)
 
 
+def drawn_terms(
+    log_px: LogPx, q: Gaussian, key: Key, num: int
+) -> tuple[Float[Array, "k b"], Float[Array, "b d"]]:
+    """The terms of (1): log p(x|z) of `num` draws, and the KL of each dimension."""
+    return log_px(reparameterize(key, *q, num)), q.kl()
+
+
+def elbo_loss(
+    log_px: LogPx,
+    q: Gaussian,
+    key: Key,
+    num: int,
+    *,
+    beta: Array | float = 1.0,
+    least: float = 0.0,
+) -> tuple[Array, Metrics]:
+    """Minus (1), a mean over examples and `num` draws; and its terms.
+
+    beta: weight of the KL (Higgins et al. 2017, beta-VAE). least: `free_bits`.
+    The terms and the "elbo" among them are without both.
+    """
+    log_prob, kl = drawn_terms(log_px, q, key, num)
+    charged = free_bits(kl, least).sum()
+    reconstruction, kl = -log_prob.mean(), kl.sum(axis=-1).mean()
+    return reconstruction + beta * charged, {
+        "elbo": -reconstruction - kl,
+        "reconstruction_nats": reconstruction,
+        "kl_nats": kl,
+    }
+
+
+def drawn_elbo(log_px: LogPx, q: Gaussian, key: Key, num: int) -> Float[Array, " b"]:
+    """(1), the mean of `num` draws less the KL, which is exact."""
+    log_prob, kl = drawn_terms(log_px, q, key, num)
+    return log_prob.mean(axis=0) - kl.sum(axis=-1)
+
+
+def weigh(log_px: LogPx, q: Gaussian) -> LogWeights:
+    """(2) of codes drawn from q."""
+
+    def log_weights_of(key: Key, num: int) -> Array:
+        z = reparameterize(key, *q, num)
+        return log_weights(log_px(z), z, *q)
+
+    return log_weights_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportanceSampling:
+    """config.likelihood: (3), with codes drawn from the posterior."""
+
+    importance_samples: Count = 1000  # k: draws of the code for each image
+
+    def __call__(self, log_weights: LogWeights, key: Key) -> Float[Array, " b"]:
+        """(3), in the memory of 50 draws."""
+        num = self.importance_samples
+        return importance_log_likelihood(log_weights, key, num_samples=num, chunk=50)
+
+    @property
+    def note(self) -> str:
+        """For the protocol of a metric."""
+        return f"L_{self.importance_samples} (importance sampling)"
+
+
 def importance_log_likelihood(
-    log_weights: Callable[[Key, int], Float[Array, "k b"]],
+    log_weights: LogWeights,
     key: Key,
     *,
     num_samples: int,

@@ -6,7 +6,7 @@ them, channel by channel, then the second parameter where there is one.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from genjax.distributions import (
     discretized_normal_log_prob,
     normal_log_prob,
 )
-from genjax.typing import Array, Key
+from genjax.log_likelihood import LogLikelihood
+from genjax.scale import Scale
+from genjax.typing import Array, Batch, Key, Params
 
 Pixels = Float[Array, "*#k b h w c"]
 Outputs = Float[Array, "*#k b h w o"]
@@ -30,6 +32,7 @@ class PixelLikelihood:
 
     spread: what `out` holds beside one number a channel, as in
         `genjax.models.vae.PixelDecoder`.
+    binary: a pixel is 0 or 1: 1 with its grey as probability, drawn by `see`.
     log_prob(x, out) -> (*k, b) nats: what training maximises.
     log_mass(x, out) -> (*k, b) nats of the discrete levels: what is reported.
     mean(out) -> the expected pixels. draw(key, out) -> random pixels, both in [0, 1].
@@ -42,13 +45,14 @@ class PixelLikelihood:
     mean: Callable[[Outputs], Pixels]
     draw: Callable[[Key, Outputs], Pixels]
     note: str
+    binary: bool = False
 
 
-NAMES = ("bernoulli", "gaussian", "logistic")
+Family = Literal["bernoulli", "gaussian", "logistic"]
 
 
-def family(name: str, num_levels: int) -> PixelLikelihood:
-    """The likelihood of that name, one of NAMES."""
+def family(name: Family, num_levels: int) -> PixelLikelihood:
+    """The likelihood of that name."""
     if name == "bernoulli":
         return bernoulli()
     return {"gaussian": gaussian, "logistic": logistic}[name](num_levels)
@@ -70,6 +74,7 @@ def bernoulli() -> PixelLikelihood:
         mean=jax.nn.sigmoid,
         draw=draw,
         note="Bernoulli pixels, binarised once an image",
+        binary=True,
     )
 
 
@@ -144,6 +149,71 @@ def logistic(num_levels: int) -> PixelLikelihood:
         draw=draw,
         note="mass of a logistic in the bin of each level, no dequantisation",
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelSampler:
+    """config.sampler: which image of p(x|z) a sample is."""
+
+    pixels: Literal["mean", "draw"] = "mean"  # of each pixel's distribution
+
+    def __call__(self, key: Key, family: PixelLikelihood, out: Outputs) -> Pixels:
+        """In [0, 1]; the key is for "draw"."""
+        return family.draw(key, out) if self.pixels == "draw" else family.mean(out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelModel:
+    """p(x|z): a decoder, and the family of distributions that its output stands for.
+
+    scale: of pixels in [0, 1]. decode(params, z) -> out, (*k, b, h, w, o).
+    """
+
+    family: PixelLikelihood
+    scale: Scale
+    decode: Callable[[Params, Array], Outputs]
+
+    def see(self, key: Key, image: Array) -> Pixels:
+        """An image as the model has it: grey, or a draw of its binary pixels."""
+        grey = self.scale.to_model(image)
+        if self.family.binary:
+            return jax.random.bernoulli(key, grey).astype(jnp.float32)
+        return grey
+
+    def log_prob(self, params: Params, x: Pixels) -> Callable[[Array], Array]:
+        """(z (k, b, d)) -> (k, b) nats: what training maximises."""
+        return lambda z: self.family.log_prob(x[None], self.decode(params, z))
+
+    def log_mass(self, params: Params, x: Pixels) -> Callable[[Array], Array]:
+        """(z (k, b, d)) -> (k, b) nats of the discrete levels: what is reported."""
+        return lambda z: self.family.log_mass(x[None], self.decode(params, z))
+
+    def mean(self, params: Params, z: Array) -> Pixels:
+        """The expected pixels of each code."""
+        return self.family.mean(self.decode(params, z))
+
+    def squared_error(self, params: Params, z: Array, image: Array) -> Array:
+        """(B,): of the expected pixels and the grey ones, summed over an image."""
+        return _total(jnp.square(self.mean(params, z) - self.scale.to_model(image)))
+
+    def lower_bound(
+        self, log_prob: Callable[[Any, Pixels, Key, Key], Array], note: str
+    ) -> LogLikelihood:
+        """Of log_prob(state, x, z_key, q_key) -> (B,) nats, x being what `see` gives.
+
+        z_key: for draws of codes. q_key: for the posterior that they come from.
+        """
+
+        def of_batch(state: Any, batch: Batch, key: Key) -> Array:
+            pixel_key, *keys = jax.random.split(key, 3)
+            return log_prob(state, self.see(pixel_key, batch["image"]), *keys)
+
+        return LogLikelihood(
+            log_prob=of_batch,
+            kind="lower_bound",
+            of="binarized" if self.family.binary else "data",
+            note=f"{note}; {self.family.note}",
+        )
 
 
 def _total(values: Array) -> Array:

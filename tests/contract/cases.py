@@ -13,8 +13,9 @@ from jax.sharding import AxisType, Mesh
 from genjax import configs
 from genjax.data import datasets, pipeline, toy
 from genjax.experiment import Experiment
-from genjax.train.compile import CompiledExperiment, compile_experiment
-from genjax.train.sharding import BATCH_AXES, batch_sharding
+from genjax.training.compile import CompiledExperiment, compile_experiment
+from genjax.training.sharding import BATCH_AXES, batch_sharding
+from genjax.typing import UserError
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = {"digits", *toy.NAMES}
@@ -28,18 +29,43 @@ def is_bundled(data: Any) -> bool:
 
 
 def all_experiments() -> list[str]:
-    return sorted(
-        p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem[0] != "_"
-    )
+    return sorted(p.stem for p in (ROOT / "experiments").glob("[!_]*.py"))
 
 
-def bundled_configs() -> list[str]:
-    """The configs whose data needs no download."""
-    return [
-        path.stem
-        for path in sorted((ROOT / "configs").glob("*.py"))
-        if is_bundled(configs.load(f"{path}:tiny").data)
-    ]
+def all_configs() -> list[str]:
+    return sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
+
+
+def load(name: str, variant: str = "") -> Any:
+    location = f"{ROOT / 'configs' / name}.py"
+    return configs.load(f"{location}:{variant}" if variant else location)
+
+
+@functools.cache
+def bundled_configs() -> dict[str, str]:
+    """{config on bundled data: its experiment}.
+
+    One that cannot be opened, say a fork's, is among them: its own laws fail then, and
+    those of the others are tried.
+    """
+    found = {}
+    for name in all_configs():
+        try:
+            config = load(name, "tiny")
+        except UserError:
+            found[name] = name
+        else:
+            if is_bundled(config.data):
+                found[name] = config.experiment
+    return found
+
+
+def one_each() -> list[str]:
+    """A config of each experiment, on images where there is one."""
+    chosen = {}
+    for name in sorted(bundled_configs(), key=lambda n: ("digits" not in n, len(n), n)):
+        chosen.setdefault(bundled_configs()[name], name)
+    return sorted(chosen.values())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,8 +102,10 @@ def submesh(num_devices: int, fsdp: int = 1) -> Mesh:
 
 @functools.cache
 def case(name: str) -> Case:
-    config = configs.load(f"{ROOT / 'configs' / name}.py:tiny")
-    common, _ = configs.check(config.to_dict())
-    dataset = datasets.load(**common.data.options())
-    experiment = configs.make_experiment(config, dataset.spec)
+    config = load(name, "tiny")
+    settings, _ = configs.check(config.to_dict(), ROOT / "configs" / f"{name}.py")
+    dataset = datasets.load(**settings.data.options())
+    experiment = configs.make_experiment(
+        config, dataset.spec, ROOT / "configs" / f"{name}.py"
+    )
     return Case(name, config, dataset, experiment)

@@ -7,7 +7,7 @@ import pytest
 
 from genjax.diffusion import ode
 from genjax.diffusion.denoiser import convert
-from genjax.diffusion.guidance import classifier, early, guided
+from genjax.diffusion.guidance import classifier, guided
 from tests.diffusion import gaussian, mixture
 from tests.diffusion.test_paths import PATHS
 
@@ -188,15 +188,3 @@ def test_a_scale_needs_its_model(name):
     scale = {"null": "scale", "guide": "guide_scale"}[name]
     with pytest.raises(ValueError, match=f"a scale of 2.0 needs the denoiser '{name}'"):
         guided(with_label, **{scale: 2.0})
-
-
-def test_the_early_weights():
-    """The average until step 2, then what it was there."""
-    guide = {"w": jnp.zeros(2)}
-    seen = []
-    for step in (1, 2, 3):
-        average = {"w": jnp.full(2, 10.0 * step)}
-        guide = early(guide, average, step=jnp.int32(step), until=2)
-        seen.append(float(guide["w"][0]))
-    assert seen == [10.0, 20.0, 20.0]
-    assert early(None, {"w": jnp.zeros(2)}, step=jnp.int32(1), until=0) is None

@@ -11,8 +11,8 @@ from genjax.diffusion.model import DiffusionModel
 from genjax.diffusion.process import (
     INVERSION_END,
     INVERSION_STEPS,
+    Process,
     inversion_times,
-    make_process,
 )
 from genjax.diffusion.sampler import Sampler
 from genjax.scale import Scale
@@ -38,7 +38,7 @@ def gaussian_process(name, num_steps=20, **options):
         end=1e-5 if name == "edm" else 1e-3,
     )
     model = dataclasses.replace(model, **options)
-    return make_process(model), model
+    return Process(model), model
 
 
 def data(num=50):

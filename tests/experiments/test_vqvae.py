@@ -9,43 +9,19 @@ import scipy.special
 import scipy.stats
 from jax.scipy.special import logsumexp
 
-from configs import vqvae_digits, vqvae_mnist, vqvae_mnist_fsq, vqvae_mnist_gaussian
-from experiments.vqvae import make_experiment, vector_quantized
 from genjax.objectives import quantize
-from genjax.train.checkpoint import Checkpointer
-from genjax.typing import DataSpec, UserError
+from genjax.objectives.bottlenecks import Kept
+from genjax.training.checkpoint import Checkpointer
+from tests.experiments import code_models
+from tests.experiments.code_models import KEY
 
-KEY = jax.random.key(0)
-DIGITS = DataSpec(
-    name="digits",
-    shape=(8, 8, 1),
-    dtype="uint8",
-    num_levels=17,
-    num_train=64,
-    num_eval=16,
-    num_classes=10,
-)
-POINTS = DataSpec(
-    name="gaussians8",
-    shape=(2,),
-    dtype="float32",
-    num_levels=0,
-    num_train=64,
-    num_eval=16,
-    num_classes=8,
-)
-CONFIGS = [vqvae_digits, vqvae_mnist, vqvae_mnist_fsq, vqvae_mnist_gaussian]
 BOTTLENECKS = ["vq", "fsq", "gaussian"]
 
 
 @functools.cache
-def build(spec=DIGITS, **changes):
-    """The experiment at tiny, with config.section__field = value changed."""
-    config = vqvae_digits.get_config("tiny")
-    for name, value in changes.items():
-        section, field = name.split("__")
-        config[section][field] = value
-    return make_experiment(config, spec)
+def build(**changes):
+    """The experiment at tiny, with config.section.field = value changed."""
+    return code_models.build("vqvae_digits", **changes)
 
 
 def batch_of(num=6, seed=1):
@@ -64,14 +40,23 @@ def start(experiment):
         return jnp.asarray(values * (leaf.ndim > 1), jnp.float32)
 
     new = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
-    new = new._replace(params=jax.tree.map(weights, state.params))
-    if new.use is not None:
-        new = new._replace(use=quantize.no_use(len(new.use.share), 10))
-    if new.codebook is not None:
-        codes = jnp.asarray(rng.normal(size=new.codebook.codes.shape), jnp.float32)
+    new = with_params(new, jax.tree.map(weights, state.net.params))
+    book, use = new.kept
+    if use is not None:
+        use = quantize.no_use(len(use.share), 10)
+    if book is not None:
+        codes = jnp.asarray(rng.normal(size=book.codes.shape), jnp.float32)
         book = quantize.Codebook(codes, jnp.ones(len(codes)), codes)
-        new = new._replace(codebook=book)
-    return new
+    return new._replace(kept=Kept(book, use))
+
+
+def with_params(state, params):
+    return state._replace(net=state.net._replace(params=params))
+
+
+def with_codes(state, codes):
+    book = state.kept.book._replace(codes=codes)
+    return state._replace(kept=state.kept._replace(book=book))
 
 
 # --- learning -------------------------------------------------------------------------
@@ -94,9 +79,9 @@ def learned(bottleneck):
         method__bottleneck=bottleneck,
         method__num_codes=4,
         method__levels=(4,),
-        method__codebook_decay=0.9,
-        method__restart_below=0.3,
-        method__usage_steps=10,
+        method__codebook__decay=0.9,
+        method__codebook__restart_below=0.3,
+        method__codebook__usage_steps=10,
         model__channels=(16, 16),
         model__activation="silu",
         optim__decay_steps=2000,
@@ -119,10 +104,10 @@ def test_learns_one_code_for_each_square(bottleneck, gap):
     experiment, state, metrics, batch = learned(bottleneck)
     np.testing.assert_allclose(metrics["perplexity"], 4.0, rtol=0.05)
     assert metrics["codes_in_use"] == 1.0
-    bound = jax.jit(experiment.log_likelihood)(state, batch, KEY)
+    bound = jax.jit(experiment.likelihood.log_prob)(state, batch, KEY)
     assert -ENTROPY - gap < bound.mean() and (bound <= -ENTROPY + 1e-4).all()
-    codes = jax.jit(experiment.encode)(state, batch, KEY)
-    decoded = jax.jit(experiment.decode)(state, codes, KEY)
+    codes = jax.jit(experiment.code.encode)(state, batch, KEY)
+    decoded = jax.jit(experiment.code.decode)(state, codes, KEY)
     assert np.mean(decoded == batch["image"]) > 0.995
     # the squares are independent, and so are the codes of a sample
     samples = jax.jit(experiment.sample, static_argnums=2)(state, KEY, 400)
@@ -134,10 +119,10 @@ def test_learns_one_code_for_each_square(bottleneck, gap):
 def test_learns_the_squares_through_a_gaussian_too():
     """Round normal posteriors do not fill the plane: some nats are lost."""
     experiment, state, _, batch = learned("gaussian")
-    bound = jax.jit(experiment.log_likelihood)(state, batch, KEY).mean()
+    bound = jax.jit(experiment.likelihood.log_prob)(state, batch, KEY).mean()
     assert -ENTROPY - 15.0 < bound < -ENTROPY  # -180 untrained
-    codes = jax.jit(experiment.encode)(state, batch, KEY)
-    decoded = jax.jit(experiment.decode)(state, codes, KEY)
+    codes = jax.jit(experiment.code.encode)(state, batch, KEY)
+    decoded = jax.jit(experiment.code.decode)(state, codes, KEY)
     assert np.mean(decoded == batch["image"]) > 0.995
 
 
@@ -148,12 +133,12 @@ def test_the_bound_is_below_the_exact_sum_over_all_codes():
     """With all rows of the codebook equal, the bound of that one code is left."""
     experiment = build(method__num_codes=5, model__channels=(4, 4, 4))
     state, batch = start(experiment), batch_of()
-    log_likelihood = jax.jit(experiment.log_likelihood)
-    codes = state.codebook.codes
+    log_likelihood = jax.jit(experiment.likelihood.log_prob)
+    codes = state.kept.book.codes
 
     def with_code(k):
-        book = state.codebook._replace(codes=jnp.tile(codes[k][None], (5, 1)))
-        return log_likelihood(state._replace(codebook=book), batch, KEY)
+        repeated = jnp.tile(codes[k][None], (5, 1))
+        return log_likelihood(with_codes(state, repeated), batch, KEY)
 
     terms = jnp.stack([with_code(k) for k in range(5)])  # log (1/5) p(x|e_k)
     exact, bound = logsumexp(terms, axis=0), log_likelihood(state, batch, KEY)
@@ -170,23 +155,22 @@ def test_the_gaussian_bound_against_integrals_over_one_number():
     )
     state, batch = start(experiment), batch_of(3)
     # a decoder that heeds its code
-    louder = jax.tree.map(lambda weights: 3.0 * weights, state.params["decoder"])
-    state = state._replace(params={**state.params, "decoder": louder})
+    params = state.net.params
+    louder = jax.tree.map(lambda weights: 3.0 * weights, params["decoder"])
     normal = scipy.stats.norm
     grid = np.linspace(-8, 8, 801)
     width = grid[1] - grid[0]
 
-    def told(weight, bias):
+    def constant(mean, logvar):
         """The state whose posterior is N(mean, exp(logvar)), whatever x is."""
-        to_code = {"kernel": weight, "bias": jnp.stack(bias)}
-        return state._replace(params={**state.params, "to_code": to_code})
-
-    zero = jnp.zeros_like(state.params["to_code"]["kernel"])
+        zero = jnp.zeros_like(params["to_code"]["kernel"])
+        to_code = {"kernel": zero, "bias": jnp.stack([mean, logvar])}
+        return with_params(state, params | {"decoder": louder, "to_code": to_code})
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0,))
     def log_likelihood_at(z):
-        spot = told(zero, [z, jnp.float32(-60.0)])
+        spot = constant(z, jnp.float32(-60.0))
         return -experiment.evaluate(spot, batch, KEY)["reconstruction_nats"]
 
     log_pixels = np.asarray(log_likelihood_at(jnp.asarray(grid, jnp.float32)), float)
@@ -194,8 +178,8 @@ def test_the_gaussian_bound_against_integrals_over_one_number():
     exact = scipy.special.logsumexp(weighted, axis=0)
 
     mean, std = 0.3, 0.5
-    wide = told(zero, [jnp.float32(mean), jnp.float32(2 * np.log(std))])
-    draws = jax.jit(jax.vmap(experiment.log_likelihood, (None, None, 0)))
+    wide = constant(jnp.float32(mean), jnp.float32(2 * np.log(std)))
+    draws = jax.jit(jax.vmap(experiment.likelihood.log_prob, (None, None, 0)))
     drawn = np.asarray(draws(wide, batch, jax.random.split(KEY, 4000)), float)
     posterior = normal.pdf(grid, mean, std) * width
     kl = np.sum(posterior * (normal.logpdf(grid, mean, std) - normal.logpdf(grid)))
@@ -215,14 +199,14 @@ def test_the_two_values_of_evaluate_are_the_bound(bottleneck, rate):
     experiment = build(method__bottleneck=bottleneck, method__levels=(4, 4, 3))
     state, batch = start(experiment), batch_of()
     values = jax.jit(experiment.evaluate)(state, batch, KEY)
-    bound = jax.jit(experiment.log_likelihood)(state, batch, KEY)
+    bound = jax.jit(experiment.likelihood.log_prob)(state, batch, KEY)
     np.testing.assert_allclose(
         values["reconstruction_nats"] + values["rate_nats"], -bound, rtol=1e-5
     )
     if rate is not None:
         np.testing.assert_allclose(values["rate_nats"], jnp.full(6, rate), rtol=1e-5)
     assert (values["rate_nats"] > 0).all()
-    note = experiment.likelihood_note
+    note = experiment.likelihood.note
     assert ("one draw of z" if bottleneck == "gaussian" else "uniform prior") in note
     assert "no dequantisation" in note
 
@@ -231,8 +215,8 @@ def test_the_two_values_of_evaluate_are_the_bound(bottleneck, rate):
 def test_the_squared_error_is_that_of_the_decoded_code(bottleneck):
     experiment = build(method__bottleneck=bottleneck)
     state, batch = start(experiment), batch_of()
-    code = jax.jit(experiment.encode)(state, batch, KEY)
-    decoded = np.asarray(jax.jit(experiment.decode)(state, code, KEY))
+    code = jax.jit(experiment.code.encode)(state, batch, KEY)
+    decoded = np.asarray(jax.jit(experiment.code.decode)(state, code, KEY))
     error = np.sum(
         (decoded / 16 - np.asarray(batch["image"]) / 16) ** 2, axis=(1, 2, 3)
     )
@@ -249,52 +233,22 @@ def test_the_squared_error_is_that_of_the_decoded_code(bottleneck):
 
 def test_kmeans_starts_the_codebook_at_step_0_alone():
     experiment = build(
-        method__kmeans_iterations=5,
+        method__codebook__kmeans_iterations=5,
         method__num_codes=8,
-        method__codebook_decay=0.999999,  # nothing else moves the codes
+        method__codebook__decay=0.999999,  # nothing else moves the codes
     )
     step, batch = jax.jit(experiment.train_step), batch_of(32)
     new = start(experiment)
     first, centres = step(new, batch, KEY)
     second, _ = step(first, batch, KEY)
-    assert np.abs(first.codebook.codes - new.codebook.codes).max() > 0.1
-    assert np.abs(second.codebook.codes - first.codebook.codes).max() < 1e-3
+    codes = [state.kept.book.codes for state in (new, first, second)]
+    assert np.abs(codes[1] - codes[0]).max() > 0.1
+    assert np.abs(codes[2] - codes[1]).max() < 1e-3
     # the random codes, as step 1 leaves them, serve worse
-    later, random = step(new._replace(step=jnp.int32(1)), batch, KEY)
-    assert np.abs(later.codebook.codes - new.codebook.codes).max() < 1e-3
+    begun = new._replace(net=new.net._replace(step=jnp.int32(1)))
+    later, random = step(begun, batch, KEY)
+    assert np.abs(later.kept.book.codes - codes[0]).max() < 1e-3
     assert centres["commitment_loss"] < 0.5 * random["commitment_loss"]
-
-
-def test_unused_codes_restart():
-    """16 codes far from every vector: all but the one nearest come back."""
-    experiment = build(
-        method__restart_below=0.5,
-        method__kmeans_iterations=0,
-        method__codebook_decay=0.5,
-        method__num_codes=16,
-    )
-    state, step, shares = start(experiment), jax.jit(experiment.train_step), []
-    far = 100.0 + jnp.arange(16.0)[:, None] * jnp.ones((1, 2))
-    state = state._replace(codebook=quantize.Codebook(far, jnp.ones(16), far))
-    for i in range(4):
-        state, metrics = step(state, batch_of(8), jax.random.fold_in(KEY, i))
-        shares.append(float(metrics["codes_restarted"]))
-    assert max(shares) == 15 / 16
-    assert metrics["perplexity"] > 1.5
-    assert np.sum(np.abs(state.codebook.codes).max(axis=1) < 50) >= 15
-
-
-def test_the_commitment_pulls_vectors_to_codes_and_leaves_codes_alone():
-    """Its gradient is 2 commitment (h - e), and none goes to e."""
-    h, codes = jax.random.normal(KEY, (2, 3, 3, 2)), jnp.array([[1.0, 0.0], [-1, 0]])
-
-    def penalty(h, codes):
-        return vector_quantized(h, codes, commitment=0.25).penalty.sum()
-
-    to_h, to_codes = jax.grad(penalty, argnums=(0, 1))(h, codes)
-    nearest = np.where(h[..., :1] > 0, codes[0], codes[1])
-    np.testing.assert_allclose(to_h, 0.5 * (h - nearest), rtol=1e-5)
-    np.testing.assert_array_equal(to_codes, jnp.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("bottleneck", ["fsq", "gaussian"])
@@ -318,12 +272,12 @@ def test_codes_are_rows_of_the_codebook_or_points_of_the_grid():
     batch = batch_of()
     experiment = build(method__bottleneck="vq")
     state = start(experiment)
-    codes = jax.jit(experiment.encode)(state, batch, KEY).reshape(-1, 2)
-    distance = np.abs(codes[:, None] - state.codebook.codes[None]).max(axis=-1)
+    codes = jax.jit(experiment.code.encode)(state, batch, KEY).reshape(-1, 2)
+    distance = np.abs(codes[:, None] - state.kept.book.codes[None]).max(axis=-1)
     np.testing.assert_array_equal(distance.min(axis=1), np.zeros(6 * 16))
 
     experiment = build(method__bottleneck="fsq", method__levels=(5, 4, 3))
-    codes = jax.jit(experiment.encode)(start(experiment), batch, KEY)
+    codes = jax.jit(experiment.code.encode)(start(experiment), batch, KEY)
     codes = codes.reshape(-1, 3)
     grid = quantize.fsq_code(jnp.arange(60), (5, 4, 3))
     distance = np.abs(codes[:, None] - grid[None]).max(axis=-1)
@@ -339,40 +293,3 @@ def test_every_bottleneck_samples(bottleneck, pixels):
     samples = sample(start(experiment), KEY, 3)
     assert samples.shape == (3, 8, 8, 1) and samples.dtype == jnp.uint8
     assert samples.max() <= 16 and len(np.unique(samples)) > 1
-
-
-def test_labels_are_refused():
-    experiment = build()
-    with pytest.raises(UserError, match="without labels"):
-        experiment.sample(start(experiment), KEY, 2, jnp.zeros(2, jnp.int32))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"method__bottleneck": "gausian"}, "did you mean 'gaussian'"),
-        ({"method__levels": (8, 2)}, r"3 or more, not \(8, 2\)"),
-        ({"method__levels": ()}, r"3 or more, not \(\)"),
-        ({"method__num_codes": 0}, "1 or more, not 0 and 2"),
-        ({"method__usage_steps": 0}, "1 or more, not 4 and 0"),
-        ({"method__restart_below": 1.0}, "below 1, not 1.0 and 0.99"),
-        ({"method__codebook_decay": 1.0}, "not 0.05 and 1.0"),
-        ({"model__activation": "rellu"}, "did you mean 'relu'"),
-        ({"sampler__pixels": "means"}, "did you mean 'mean'"),
-    ],
-)
-def test_choices_that_do_not_exist(changes, message):
-    with pytest.raises(UserError, match=message):
-        build(**changes)
-
-
-def test_points_are_no_images():
-    with pytest.raises(UserError, match=r"gaussians8 has .*shape \(2,\).*for images"):
-        build(POINTS)
-
-
-@pytest.mark.parametrize("module", CONFIGS, ids=lambda m: m.__name__)
-def test_configs_know_their_variants(module):
-    assert module.get_config("tiny").training.num_steps <= 4000
-    with pytest.raises(ValueError, match="'small'.*'tiny'"):
-        module.get_config("small")

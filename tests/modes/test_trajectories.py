@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from genjax.data import datasets
-from genjax.diffusion.process import make_process
+from genjax.diffusion.process import Process
 from genjax.experiment import LogLikelihood
 from genjax.modes.trajectories import images, points
 from genjax.modes.trajectories.density import Grid, compare
@@ -49,7 +49,7 @@ def ring(tmp_path_factory):
 @pytest.mark.parametrize("name", TOYS)
 def test_frames_go_from_noise_to_the_samples(name, tmp_path):
     run = run_of(tmp_path, f"{name}:tiny")
-    process, state = make_process(run.experiment.diffusion), run.state()[0]
+    process, state = Process(run.experiment.diffusion), run.state()[0]
     key, num, times = jax.random.key(3), 400, process.times(state)
     frames = jax.jit(process.reverse, static_argnums=2)(state, key, num)
     assert frames.shape == (len(times), num, 2) and frames.dtype == jnp.float32
@@ -65,7 +65,7 @@ def test_frames_go_from_noise_to_the_samples(name, tmp_path):
 @pytest.mark.parametrize("name", TOYS)
 def test_noising_begins_with_the_data_and_meets_the_samplers_noise(name, tmp_path):
     run = run_of(tmp_path, f"{name}:tiny")
-    process, state = make_process(run.experiment.diffusion), run.state()[0]
+    process, state = Process(run.experiment.diffusion), run.state()[0]
     key, batch = jax.random.key(4), run.dataset.train.read(np.arange(64))
     up = jax.jit(process.forward)(state, batch, key)
     start = jax.jit(lambda s, k: process.reverse(s, k, 64)[0])(state, key)

@@ -14,7 +14,7 @@ from genjax.nn.norms import (
     num_groups,
     spectral,
 )
-from genjax.train.sharding import batch_sharding
+from genjax.training.sharding import batch_sharding
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3, 12), (3, 12), (2, 7, 12)])

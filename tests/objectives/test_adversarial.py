@@ -1,6 +1,7 @@
 """Known optima of the losses, closed forms and finite differences of the penalties."""
 
 import math
+from typing import get_args, get_type_hints
 
 import jax
 import jax.flatten_util
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.optimize import linprog
-from scipy.stats import norm
+from scipy.stats import kstest, norm, truncnorm
 
 from genjax.models.mlp import MLP
 from genjax.objectives import adversarial
-from genjax.objectives.adversarial import LOSSES
+from genjax.objectives.adversarial import LOSSES, PENALTIES, Penalty, draw_noise
+from genjax.typing import UserError
 
 P, Q = norm(0.0, 1.0), norm(1.0, 0.7)  # of the data, of the samples
 # Two laws on ten values, of which the pairs can be counted.
@@ -148,7 +150,7 @@ def test_the_players_of_the_relativistic_loss_are_each_others_mirror():
 def test_logits_of_any_size_are_finite():
     real, fake = jnp.array([1e4, -1e4, 1e4]), jnp.array([1e4, 1e4, -1e4])
     for loss in LOSSES.values():
-        assert all(np.isfinite(part(real, fake)).all() for part in loss)
+        assert all(np.isfinite(part(real, fake)).all() for part in loss[:2])
 
 
 # --- penalties ------------------------------------------------------------------------
@@ -157,10 +159,11 @@ W = jnp.array([3.0, -4.0])
 X = jax.random.normal(jax.random.key(0), (5, 2))
 
 
-def test_penalties_of_a_linear_critic():
-    def linear(x):
-        return x @ W + 7.0
+def linear(x):
+    return x @ W + 7.0
 
+
+def test_penalties_of_a_linear_critic():
     np.testing.assert_allclose(adversarial.zero_centered(linear, X), 12.5)
     np.testing.assert_allclose(adversarial.one_centered(linear, X), 16.0)
     images = jax.random.normal(jax.random.key(1), (3, 4, 4, 2))
@@ -213,3 +216,58 @@ def test_perturbed_points_have_the_noise_they_should():
     noise = adversarial.perturbed(jax.random.key(1), real, scale=0.5) - real
     assert float(noise.mean()) == pytest.approx(0.0, abs=0.06)
     assert float(noise.std()) == pytest.approx(1.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("none", 0.0), ("r1", 12.5), ("r1_r2", 25.0), ("wgan_gp", 16.0), ("dragan", 16.0)],
+)
+def test_every_third_penalty_counts_three_times(name, value):
+    def at(turn, every):
+        penalty, key = Penalty(name=name, every=every), jax.random.key(0)
+        return float(penalty(linear, X, X + 1.0, key, turn=jnp.int32(turn)))
+
+    assert at(5, every=1) == pytest.approx(value)
+    turns = [at(i, every=3) for i in range(6)]
+    assert turns == pytest.approx([3 * value, 0.0, 0.0] * 2)
+
+
+def test_the_weight_of_the_penalty_goes_to_its_end():
+    def at(step, **end):
+        return float(Penalty(weight=4.0, **end).weight_at(jnp.int32(step)))
+
+    falling = [at(i, weight_end=1.0, decay_steps=100) for i in (0, 50, 100, 200)]
+    assert falling == pytest.approx([4.0, 2.5, 1.0, 1.0])
+    assert at(70) == 4.0
+    rising = Penalty(weight=0.0, weight_end=2.0, decay_steps=10)
+    assert float(rising.weight_at(jnp.int32(5))) == pytest.approx(1.0)
+    for half in ({"weight_end": 1.0}, {"decay_steps": 100}):
+        with pytest.raises(UserError, match="give both, or neither"):
+            Penalty(**half)
+
+
+# --- what is undecided, noise, names --------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_undecided_logit_lies_between_data_and_samples(name):
+    real, fake = jnp.array([4.0, 6.0]), jnp.array([-2.0, -4.0])
+    signed = name in ("minimax", "non_saturating", "hinge")
+    middle = float(LOSSES[name].undecided(real, fake))
+    assert middle == pytest.approx(0.0 if signed else 1.0)
+
+
+def test_truncated_noise_stays_within_its_limit():
+    key = jax.random.key(0)
+    z = np.asarray(draw_noise(key, 4000, 5, 0.7))
+    assert 0.69 < np.abs(z).max() <= 0.7
+    assert z.std() == pytest.approx(truncnorm.std(-0.7, 0.7), rel=0.02)
+    whole = draw_noise(key, 4000, 5)
+    assert kstest(np.asarray(whole).ravel(), "norm").pvalue > 1e-3
+
+
+def test_a_config_has_all_names():
+    names = get_args(adversarial.LossName)
+    assert set(names) == set(LOSSES)
+    names = get_args(get_type_hints(Penalty)["name"])
+    assert set(names) == {"none", *PENALTIES}

@@ -47,11 +47,17 @@ class Linear:
         return jnp.asarray(mean, jnp.float32), jnp.asarray(logvar, jnp.float32)
 
     def log_weight(self, x, z, mean, logvar):
-        w, center = jnp.asarray(self.w.T), jnp.asarray(self.mean)
-        reconstruction = z @ w + center[None, None]
+        return elbo.log_weights(self.log_px(x)(z), z, mean, logvar)
+
+    def log_px(self, x):
         std = jnp.full((), np.sqrt(self.noise), jnp.float32)
-        log_px = normal_log_prob(x[None], reconstruction, std).sum(axis=-1)
-        return elbo.log_weights(log_px, z, mean, logvar)
+        w, center = jnp.asarray(self.w.T, x.dtype), jnp.asarray(self.mean, x.dtype)
+        return lambda z: normal_log_prob(x[None], z @ w + center[None, None], std).sum(
+            axis=-1
+        )
+
+    def weigh(self, x, q):
+        return elbo.weigh(self.log_px(x), q)
 
     def exact(self, x):
         covariance = self.w @ self.w.T + self.noise * np.eye(len(self.mean))
@@ -155,6 +161,66 @@ def test_streaming_agrees_with_all_samples_at_once(linear):
     np.testing.assert_allclose(whole, exact, atol=0.15)
 
 
+def test_the_log_likelihood_rises_with_the_draws(linear):
+    """And says how many they were; the posterior is wrong, so one draw loses nats."""
+    model, x = linear
+    mean, logvar = model.posterior(x)
+    q = elbo.Gaussian(0.9 * mean, logvar + 0.5)
+    exact = model.exact(np.asarray(x, np.float64)).mean()
+    bounds = []
+    for k in (1, 60, 1000):
+        sampling = elbo.ImportanceSampling(importance_samples=k)
+        bound = jax.jit(lambda sampling=sampling: sampling(model.weigh(x, q), KEY))()
+        assert bound.shape == (len(x),) and sampling.note.startswith(f"L_{k} ")
+        bounds.append(bound.mean())
+    assert bounds[0] < bounds[1] < bounds[2] < exact + 0.05
+
+
+# --- the two terms --------------------------------------------------------------------
+
+
+def terms(**options):
+    """(loss, metrics) of x = z + noise and two images with a q in closed form."""
+    q = elbo.Gaussian(jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.zeros((2, 2)))
+    x = jnp.ones((2, 2))
+    return elbo.elbo_loss(
+        lambda z: elbo.log_standard_normal(x[None] - z), q, KEY, 20_000, **options
+    )
+
+
+def test_the_loss_is_the_two_terms():
+    loss, metrics = terms()
+    # by hand: -E log N(1; z, 1) = (|1 - mean|^2 + 2) / 2 + log(2 pi), KL = |mean|^2 / 2
+    np.testing.assert_allclose(metrics["kl_nats"], (1 + 4) / 4, rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics["reconstruction_nats"], 0.75 + 1 + np.log(2 * np.pi), rtol=0.01
+    )
+    want = metrics["reconstruction_nats"] + metrics["kl_nats"]
+    np.testing.assert_allclose([loss, -metrics["elbo"]], [want, want], rtol=1e-6)
+
+
+def test_beta_weighs_the_kl_and_free_bits_bound_it():
+    loss, metrics = terms()
+    doubled, same = terms(beta=2.0)
+    np.testing.assert_allclose(doubled - loss, metrics["kl_nats"], rtol=1e-5)
+    np.testing.assert_allclose(same["elbo"], metrics["elbo"], rtol=1e-6)
+    free, _ = terms(least=1000.0)
+    reconstruction = metrics["reconstruction_nats"]
+    np.testing.assert_allclose(free, reconstruction + 2 * 1000.0, rtol=1e-5)
+
+
+def test_the_drawn_elbo_of_an_example_is_the_mean_weight(linear):
+    model, x = linear
+    mean, logvar = model.posterior(x)
+    q = elbo.Gaussian(mean, logvar + 0.5)
+    weights = model.weigh(x, q)(KEY, 4000)
+    bound = elbo.drawn_elbo(model.log_px(x), q, KEY, 4000)
+    np.testing.assert_allclose(bound, weights.mean(axis=0), atol=0.3)
+    loss, metrics = elbo.iwae_loss(weights)
+    np.testing.assert_allclose(metrics["elbo"], weights.mean(), rtol=1e-6)
+    np.testing.assert_allclose(loss, -elbo.importance_bound(weights).mean(), rtol=1e-6)
+
+
 # --- gradients ------------------------------------------------------------------------
 
 
@@ -241,3 +307,14 @@ def test_log_densities_against_scipy():
     np.testing.assert_allclose(elbo.log_normal(z, mean, logvar), want, rtol=1e-5)
     want = stats.norm.logpdf(z).sum(axis=-1)
     np.testing.assert_allclose(elbo.log_standard_normal(z), want, rtol=1e-5)
+
+
+def test_a_gaussian_draws_scores_and_diverges_as_it_says():
+    q = elbo.Gaussian(jnp.full((4000, 3), 0.3), jnp.full((4000, 3), -0.7))
+    z = q.draw(KEY)
+    np.testing.assert_allclose(z.mean(axis=0), jnp.full(3, 0.3), atol=0.05)
+    np.testing.assert_allclose(z.std(axis=0), jnp.full(3, np.exp(-0.35)), rtol=0.05)
+    want = stats.norm(0.3, np.exp(-0.35)).logpdf(z).sum(axis=-1)
+    np.testing.assert_allclose(q.log_prob(z), want, rtol=1e-4, atol=1e-5)
+    monte_carlo = (q.log_prob(z) - elbo.log_standard_normal(z)).mean()
+    np.testing.assert_allclose(q.kl()[0].sum(), monte_carlo, atol=0.1)

@@ -17,7 +17,7 @@ from genjax.evaluation.frechet import frechet_distance
 from genjax.evaluation.summary import MAX_DIMS, Summary, summarize
 from genjax.modes.mode import check_stop
 from genjax.run import Run
-from genjax.train.sharding import batch_sharding, replicated
+from genjax.training.sharding import batch_sharding, replicated
 from genjax.typing import Array, Key, UserError
 
 TOLERANCES = (1e-1, 1e-2, 1e-3)  # of adaptive, in the place of a number of steps

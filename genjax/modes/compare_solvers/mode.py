@@ -17,6 +17,7 @@ from typing import Any, cast
 import jax
 from tqdm import tqdm
 
+from genjax import disk
 from genjax.choices import nearest
 from genjax.diffusion import solvers
 from genjax.diffusion.sampler import Sampler
@@ -34,7 +35,7 @@ from genjax.modes.mode import Mode, Trained, data_and_weights, say
 from genjax.pictures import grids
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
-from genjax.train import distributed, metrics
+from genjax.training import distributed
 from genjax.typing import UserError
 
 
@@ -150,14 +151,14 @@ def is_of(row: dict[str, Any], trial: Sampler) -> bool:
 def write_rows(path: Path, step: int, protocol: dict[str, Any], rows: Rows) -> None:
     """The JSON file."""
     text = json.dumps({"step": step, "protocol": protocol, "rows": rows}, indent=2)
-    metrics.write_atomically(path, (text + "\n").encode())
+    disk.write_atomically(path, (text + "\n").encode())
 
 
 def write(path: Path, step: int, protocol: dict[str, Any], rows: Rows) -> None:
     """All three files, and the table on the standard output."""
     write_rows(path, step, protocol, rows)
     text = table(rows, protocol)
-    metrics.write_atomically(path.with_suffix(".md"), text.encode())
+    disk.write_atomically(path.with_suffix(".md"), text.encode())
     grids.save_png(path.with_suffix(".png"), plot(rows, protocol))
     print(text)
     for suffix in (".json", ".md", ".png"):

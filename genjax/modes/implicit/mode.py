@@ -34,7 +34,7 @@ from genjax.modes.mode import (
 )
 from genjax.pictures import grids
 from genjax.run import Run, Weights
-from genjax.train import distributed, metrics
+from genjax.training import distributed, metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from genjax.evaluation import pushforward
 from genjax.modes.implicit.frames import BINS, Frame, Line
 from genjax.modes.mode import check_stop
 from genjax.run import Run, Weights
-from genjax.train.sharding import replicated
+from genjax.training.sharding import replicated
 from genjax.typing import UserError
 
 MAX_FRAMES = 200

@@ -18,7 +18,7 @@ from genjax.fields import Range, Steps
 from genjax.modes.mode import Trained, check_stop, data_and_weights
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
-from genjax.train.sharding import batch_sharding
+from genjax.training.sharding import batch_sharding
 from genjax.typing import Key, UserError
 
 MAX_TRAIN_CODES = 10_000  # training images encoded, evenly spaced over the split

@@ -46,7 +46,7 @@ from genjax.modes.mode import Mode, check_stop, has, report, say
 from genjax.pictures import grids
 from genjax.pictures.scatter import Panel
 from genjax.run import Run
-from genjax.train import distributed
+from genjax.training import distributed
 from genjax.typing import UserError
 
 

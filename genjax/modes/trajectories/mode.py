@@ -23,7 +23,7 @@ from genjax.modes.trajectories import images, points
 from genjax.modes.trajectories.scene import Options, Result, make_scene
 from genjax.pictures import grids
 from genjax.run import Run
-from genjax.train import distributed
+from genjax.training import distributed
 from genjax.typing import UserError
 
 

@@ -30,14 +30,14 @@ def field(scene: Scene) -> Result:
     frames = scene.reverse(POINTS)
     bounds = frame_of(scene, frames[0])
     panels, grid = scene.spread(PANELS), Grid(bounds, ARROWS)
-    velocity = scene.process.velocity and scene.compiled(scene.process.velocity)
+    velocity = scene.compiled(scene.process.velocity)
     figure = new_figure(4.0 * len(panels), 4.3)
     for place, f in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         axes.scatter(*frames[f].T, s=2, color="0.6", linewidths=0)
-        if velocity is not None:  # at t = 0 there is none: that of the time before
-            t = scene.times[min(f, len(scene.times) - 2)]
-            arrows(axes, grid, velocity(grid.points, np.float32(t)))
+        # at t = 0 there is none: that of the time before
+        t = scene.times[min(f, len(scene.times) - 2)]
+        arrows(axes, grid, velocity(grid.points, np.float32(t)))
         paths = frames[: f + 1, :PATHS].transpose(2, 0, 1)
         axes.plot(*paths, color="C0", linewidth=0.6)
         axes.scatter(*frames[f, :PATHS].T, s=6, color="C3", linewidths=0, zorder=3)

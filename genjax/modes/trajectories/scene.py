@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from genjax.data.pipeline import eval_batches
-from genjax.diffusion.process import Process, make_process
+from genjax.diffusion.process import Process
 from genjax.fields import Range, Steps
 from genjax.modes.mode import Trained, check_stop, data_and_weights
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
-from genjax.train.sharding import batch_sharding, replicated
+from genjax.training.sharding import batch_sharding, replicated
 from genjax.typing import Key
 
 
@@ -116,4 +116,4 @@ def make_scene(run: Run, options: Options) -> Scene:
     if model.sampler.name == "adaptive":
         protocol["sampler"] = "ddim in the place of adaptive, which has no fixed steps"
     key = stream_key(options.seed, Stream.TRAJECTORIES)
-    return Scene(run, options, state, make_process(model), key, protocol)
+    return Scene(run, options, state, Process(model), key, protocol)

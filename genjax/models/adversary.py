@@ -1,0 +1,183 @@
+"""The networks of a GAN by name: a generator and a discriminator, as pure functions."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genjax.choices import one_of
+from genjax.fields import REQUIRED, Count, Field, Open
+from genjax.models.backbone import check_builds, check_classes
+from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator
+from genjax.models.dense_gan import DenseDiscriminator, DenseGenerator
+from genjax.models.fields import fields_of
+from genjax.models.r3gan import R3GANDiscriminator, R3GANGenerator
+from genjax.models.sngan import SNGANDiscriminator, SNGANGenerator
+from genjax.typing import Array, DataSpec, Key, Params, UserError
+
+
+class Modules(NamedTuple):
+    """A backbone. shared: fields that both modules have, and take the same value."""
+
+    generator: type[nn.Module]
+    discriminator: type[nn.Module]
+    shared: tuple[str, ...] = ()
+
+
+BACKBONES = {
+    "mlp": Modules(DenseGenerator, DenseDiscriminator, ("activation",)),
+    "dcgan": Modules(DCGANGenerator, DCGANDiscriminator),
+    "sngan": Modules(SNGANGenerator, SNGANDiscriminator),
+    "r3gan": Modules(
+        R3GANGenerator,
+        R3GANDiscriminator,
+        ("widths", "blocks", "expansion", "group_size"),
+    ),
+}
+
+
+def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
+    """Those of config.model, for its backbone. Raises UserError for an unknown one.
+
+    g_<name> is a field of the generator, d_<name> one of the discriminator.
+    """
+    one_of("model.backbone", stated.get("backbone", ""), BACKBONES)
+    names = Literal["mlp", "dcgan", "sngan", "r3gan"]
+    generator, discriminator, shared = BACKBONES[stated["backbone"]]
+    of_both = fields_of(generator)
+    without = ("shape", "num_classes", *shared)
+    return {
+        "backbone": Field(names, REQUIRED, "mlp for points, any for images"),
+        "latent_dim": Field(Count, REQUIRED, "numbers in the noise z"),
+        **{name: of_both[name] for name in shared},
+        **fields_of(generator, without=without, prefix="g_"),
+        **fields_of(discriminator, without=without, prefix="d_"),
+        "num_classes": of_both["num_classes"],
+    }
+
+
+Model = Annotated[Mapping[str, Any], Open(fields)]
+"""config.model: a backbone, the size of z, and the fields of both modules."""
+
+Apply = Callable[..., tuple[Array, Params]]
+"""(params, stats, input, label, *, train) -> (output, the statistics after it).
+
+stats: flax's batch_stats, {} without. train: use and gather those of the batch.
+"""
+
+
+class Player(NamedTuple):
+    """One of the two. init: (key) -> (params, stats)."""
+
+    init: Callable[[Key], tuple[Params, Params]]
+    apply: Apply
+
+    def train(
+        self, params: Params, stats: Params, x: Array, label: Array | None
+    ) -> tuple[Array, Params]:
+        """(output, the statistics after it), with those of the batch."""
+        return self.apply(params, stats, x, label, train=True)
+
+    def __call__(
+        self, params: Params, stats: Params, x: Array, label: Array | None = None
+    ) -> Array:
+        """The output with the gathered statistics."""
+        return self.apply(params, stats, x, label, train=False)[0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Both: z (B, latent_dim) to examples, and packs of examples to logits (m,)."""
+
+    generator: Player
+    discriminator: Player
+    latent_dim: int
+    num_classes: int = 0
+
+    sees_several: bool = False
+    """A logit is of several examples: of a pack, or of one among its batch."""
+
+
+def make_pair(
+    spec: DataSpec,
+    *,
+    backbone: str,
+    latent_dim: int,
+    num_classes: int = 0,
+    packing: int = 1,
+    slopes: bool = False,
+    **options: Any,
+) -> Pair:
+    """The two networks, with the fields that `fields` lists.
+
+    packing: examples that the discriminator sees side by side. slopes: its gradient at
+    each of them will be asked for. Raises UserError for networks that do not fit the
+    data, each other or these.
+    """
+    one_of("model.backbone", backbone, BACKBONES)
+    if spec.num_levels == 0 and backbone != "mlp":
+        raise UserError(
+            f"{spec.name} has points of shape {spec.shape}, for which "
+            f"config.model.backbone={backbone!r} is not made: choose 'mlp'"
+        )
+    check_classes(spec, num_classes)
+    if num_classes and packing > 1:
+        raise UserError(
+            f"config.method.packing={packing} puts examples of several classes side by "
+            "side, and a discriminator with labels takes one: set model.num_classes=0 "
+            "or packing=1"
+        )
+    modules = BACKBONES[backbone]
+    both = {name: options.pop(name) for name in modules.shared if name in options}
+    both["num_classes"] = num_classes
+    g, d = (
+        both | {k.removeprefix(of): v for k, v in options.items() if k.startswith(of)}
+        for of in ("g_", "d_")
+    )
+    discriminator = modules.discriminator(**d)
+    if slopes and getattr(discriminator, "norm", "") == "batch":
+        raise UserError(
+            "config.method.penalty is of each example by itself, and model.d_norm="
+            "'batch' lets its logit depend on the others: choose another d_norm, or "
+            "penalty.name='none'"
+        )
+    packs = (*spec.shape[:-1], spec.shape[-1] * packing)
+    pair = Pair(
+        generator=player(
+            modules.generator(shape=spec.shape, **g), (latent_dim,), num_classes
+        ),
+        discriminator=player(discriminator, packs, num_classes),
+        latent_dim=latent_dim,
+        num_classes=num_classes,
+        sees_several=packing > 1 or getattr(discriminator, "minibatch_std", False),
+    )
+    for one in (pair.generator, pair.discriminator):
+        check_builds(one.init, spec)
+    return pair
+
+
+def player(module: nn.Module, shape: tuple[int, ...], num_classes: int) -> Player:
+    """A module of inputs of this shape and labels, with batch statistics or without."""
+
+    def init(key: Key) -> tuple[Params, Params]:
+        label = jnp.zeros(1, jnp.int32) if num_classes else None
+        made = module.init(key, jnp.zeros((1, *shape)), label, train=False)
+        return made["params"], made.get("batch_stats", {})
+
+    def apply(
+        params: Params, stats: Params, x: Array, label: Array | None, *, train: bool
+    ) -> tuple[Array, Params]:
+        out, updated = module.apply(
+            {"params": params, "batch_stats": stats},
+            x,
+            label,
+            train=train,
+            mutable=["batch_stats"] if train else [],
+        )
+        assert isinstance(out, jax.Array)
+        return out, updated.get("batch_stats", stats)
+
+    return Player(init, apply)

@@ -1,0 +1,163 @@
+"""The experiment of a model that codes images: what it can do follows from its parts.
+
+`as_experiment` is for any encoder and decoder, `as_vae` for a decoder p(x|z) with
+p(z) = N(0, I) and a Gaussian q(z|x), however that is found.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from genjax.choices import no_labels
+from genjax.experiment import Code, Experiment, LogLikelihood
+from genjax.objectives import elbo
+from genjax.objectives.elbo import Gaussian, ImportanceSampling
+from genjax.objectives.pixels import PixelModel, PixelSampler
+from genjax.scale import Scale
+from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
+
+StateT = TypeVar("StateT")
+
+
+def unit_scale(spec: DataSpec) -> Scale:
+    """Pixels in [0, 1], as all of these models have them."""
+    return Scale(spec.num_levels, low=0.0)
+
+
+def as_experiment(
+    spec: DataSpec,
+    *,
+    init: Callable[[Key], StateT],
+    train_step: Callable[[StateT, Batch, Key], tuple[StateT, Metrics]],
+    encode: Callable[[StateT, Array, Key], Array],
+    decode: Callable[[StateT, Array], Array],
+    evaluate: Callable[[StateT, Batch, Key], Metrics],
+    see: Callable[[Key, Array], Array] | None = None,
+    sample: Callable[[StateT, Key, int], Array] | None = None,
+    prior: Callable[[Key, int], Array] | None = None,
+    likelihood: LogLikelihood[StateT] | None = None,
+    raw_weights: Callable[[StateT], StateT] | None = None,
+    sharding_rules: tuple[tuple[str, PartitionSpec], ...] = (),
+) -> Experiment[StateT]:
+    """A code, reconstructions side by side and a sampler, beside its training.
+
+    x are pixels near [0, 1], (B, H, W, C); a decoder or sampler may leave that range,
+    or give them as rows.
+
+    encode: (state, x, key) -> (B, D). decode: (state, code) -> x. sample: (state, key,
+    num) -> x. see: (key, images) -> x, where it is more than a matter of scale.
+    """
+    scale = unit_scale(spec)
+
+    def to_data(x: Array) -> Array:
+        return scale.to_data(x).reshape(-1, *spec.shape)
+
+    def seen(batch: Batch, key: Key) -> tuple[Array, Key]:
+        """(x, a key for the rest)."""
+        pixel_key, key = jax.random.split(key)
+        image = batch["image"]
+        return scale.to_model(image) if see is None else see(pixel_key, image), key
+
+    def images(state: StateT, batch: Batch, key: Key) -> Metrics:
+        """Each image as the model sees it, and to its right what it makes of it."""
+        x, key = seen(batch, key)
+        again = to_data(decode(state, encode(state, x, key)))
+        pairs = jnp.stack([to_data(x), again], axis=1)
+        return {"reconstructions": pairs.reshape(-1, *spec.shape)}
+
+    def sample_images(
+        state: StateT, key: Key, num: int, label: Array | None = None
+    ) -> Array:
+        """Raises UserError for labels: none of these models knows any."""
+        no_labels(label)
+        assert sample is not None
+        return to_data(sample(state, key, num))
+
+    return Experiment(
+        init=init,
+        train_step=train_step,
+        sample=sample_images if sample else None,
+        likelihood=likelihood,
+        code=Code(
+            decode=lambda state, code, key: to_data(decode(state, code)),
+            encode=lambda state, batch, key: encode(state, *seen(batch, key)),
+            prior=prior,
+        ),
+        evaluate=evaluate,
+        images=images,
+        raw_weights=raw_weights,
+        sharding_rules=sharding_rules,
+    )
+
+
+def as_vae(
+    spec: DataSpec,
+    model: PixelModel,
+    *,
+    latent_dim: int,
+    init: Callable[[Key], StateT],
+    train_step: Callable[[StateT, Batch, Key], tuple[StateT, Metrics]],
+    params_of: Callable[[StateT], Params],
+    infer: Callable[[Params, Array, Key], Gaussian],
+    sampler: PixelSampler,
+    likelihood: ImportanceSampling,
+    num_samples: int = 1,
+    measure: Callable[[Params, Array, Gaussian, Key], Metrics] | None = None,
+    note: str = "",
+    raw_weights: Callable[[StateT], StateT] | None = None,
+    sharding_rules: tuple[tuple[str, PartitionSpec], ...] = (),
+) -> Experiment[StateT]:
+    """Codes, samples, the importance-sampled likelihood and the terms of the ELBO.
+
+    params_of: the weights to use. infer: (params, x, key) -> q(z|x). num_samples: draws
+    of the code for `evaluate`, which reports what `measure` says too. note: of infer.
+    """
+
+    def prior(key: Key, num: int) -> Array:
+        return jax.random.normal(key, (num, latent_dim))
+
+    def sample(state: StateT, key: Key, num: int) -> Array:
+        z_key, pixel_key = jax.random.split(key)
+        out = model.decode(params_of(state), prior(z_key, num))
+        return sampler(pixel_key, model.family, out)
+
+    def log_prob(state: StateT, x: Array, z_key: Key, q_key: Key) -> Array:
+        params = params_of(state)
+        q = infer(params, x, q_key)
+        return likelihood(elbo.weigh(model.log_mass(params, x), q), z_key)
+
+    def evaluate(state: StateT, batch: Batch, key: Key) -> Metrics:
+        """The two terms of the ELBO, and the error of the mean code."""
+        pixel_key, z_key, q_key = jax.random.split(key, 3)
+        params, image = params_of(state), batch["image"]
+        x = model.see(pixel_key, image)
+        q = infer(params, x, q_key)
+        log_px = model.log_prob(params, x)
+        log_px, kl = elbo.drawn_terms(log_px, q, z_key, num_samples)
+        log_px, kl = log_px.mean(axis=0), kl.sum(axis=-1)
+        more = measure(params, x, q, z_key) if measure else {}
+        return {
+            "elbo": log_px - kl,
+            "reconstruction_nats": -log_px,
+            "kl_nats": kl,
+            "squared_error": model.squared_error(params, q.mean, image),
+            **more,
+        }
+
+    return as_experiment(
+        spec,
+        init=init,
+        train_step=train_step,
+        encode=lambda state, x, key: infer(params_of(state), x, key).mean,
+        decode=lambda state, code: model.mean(params_of(state), code),
+        evaluate=evaluate,
+        see=model.see,
+        sample=sample,
+        prior=prior,
+        likelihood=model.lower_bound(log_prob, likelihood.note + note),
+        raw_weights=raw_weights,
+        sharding_rules=sharding_rules,
+    )

@@ -1,0 +1,285 @@
+"""The one place where jit lives: from an Experiment to a compiled train call.
+
+`compile_experiment` is all that a loop of one's own needs:
+
+    compiled = compile_experiment(experiment, make_mesh())
+    state, health = compiled.init(seed), compiled.healthy()
+    for i in range(1000):
+        state, health, metrics, status = compiled.run(
+            state, health, {}, feed, i, seed=seed
+        )
+
+Global-view jit: batch statistics are global and random draws do not depend on the
+number of devices. The state is donated: the arrays passed in are gone afterwards.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+from jax.interpreters import partial_eval
+from jax.sharding import Mesh
+
+from genjax.experiment import Experiment
+from genjax.streams import Stream, stream_key
+from genjax.training.sharding import batch_sharding, replicated, state_shardings
+from genjax.typing import Array, Batch, Key, Metrics
+
+
+class Health(NamedTuple):
+    """Counts of discarded steps, int32 scalars on device."""
+
+    skipped: Array  # since the process started
+    streak: Array  # in a row, up to now
+    first_bad: Array  # the step that began the current streak, -1 without one
+
+
+class Status(NamedTuple):
+    """What the host reads after a call: int32 scalars."""
+
+    stop: Array  # > 0 if any process was asked to stop when the call began
+    streak: Array
+    skipped: Array
+    first_bad: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledExperiment:
+    """An experiment laid out on a mesh. Calls of each length are compiled once."""
+
+    experiment: Experiment
+    mesh: Mesh
+    gather: Callable[[Mapping[str, Array], Batch], Batch]
+    abstract_state: Any  # jax.ShapeDtypeStruct leaves that carry their shardings
+    _executables: dict[int, Any] = dataclasses.field(default_factory=dict)
+    _loop_speed: dict[str, bool] = dataclasses.field(default_factory=dict)
+
+    def init(self, seed: int) -> Any:
+        """The state before step 0, laid out on the mesh."""
+        key = stream_key(seed, Stream.INIT)
+        state = evaluate_lazily(self.experiment.init, key)
+        return place(state, self.abstract_state)
+
+    def healthy(self) -> Health:
+        """The counters before the first call."""
+        counts = [jnp.int32(0), jnp.int32(0), jnp.int32(-1)]
+        return Health(*jax.device_put(counts, replicated(self.mesh)))
+
+    def run(
+        self,
+        state: Any,
+        health: Health,
+        resident: Mapping[str, Array],
+        feed: Batch,
+        first_step: int,
+        *,
+        seed: int,
+        stop: bool = False,
+    ) -> tuple[Any, Health, Metrics, Status]:
+        """Trains on all steps of `feed`, whose leaves are (steps, batch, ...).
+
+        resident: arrays on device from which `gather` builds a batch.
+        stop: this process's wish; any process's wish sets status.stop everywhere.
+        Returns the new state, the counters, metrics of shape (steps,), the status.
+        """
+
+        def arguments(first: int, part: Batch) -> tuple:
+            flag = self._flag(stop)
+            fixed = (np.int32(first), np.uint32(seed), flag)
+            return state, health, dict(resident), dict(part), *fixed
+
+        if _num_steps(feed) == 1:
+            return self._execute(arguments(first_step, feed))
+        parts = list(_split(feed))
+        if not self._loops_slowly(arguments(first_step, parts[0])):
+            return self._execute(arguments(first_step, feed))
+        calls = []
+        for i, part in enumerate(parts):
+            calls.append(self._execute(arguments(first_step + i, part)))
+            state, health, *_ = calls[-1]
+        metrics = jax.tree.map(lambda *m: jnp.concatenate(m), *[c[2] for c in calls])
+        return state, health, metrics, calls[-1][3]
+
+    def _execute(self, arguments: tuple) -> Any:
+        """Runs the compiled call for arguments of these shapes; compiles a new one."""
+        num_steps = _num_steps(arguments[3])
+        if num_steps not in self._executables:
+            lowered = self._jitted.lower(*arguments)
+            self._executables[num_steps] = lowered.compile(train_compiler_options())
+        return self._executables[num_steps](*arguments)
+
+    def temporary_bytes(self) -> int:
+        """What one call needs on a device beside the state; 0 before the first call."""
+        analyses = [call.memory_analysis() for call in self._executables.values()]
+        return max((a.temp_size_in_bytes for a in analyses if a), default=0)
+
+    def _loops_slowly(self, arguments: tuple) -> bool:
+        """Whether steps are better called one by one: convolutions on a CPU.
+
+        XLA:CPU brings convolutions into the form that its fast kernels take only in
+        the entry computation; inside a loop their gradients are some 50 times slower.
+        """
+        if "slow" not in self._loop_speed:
+            self._loop_speed["slow"] = (
+                jax.default_backend() == "cpu"
+                and "stablehlo.convolution" in self._jitted.lower(*arguments).as_text()
+            )
+        return self._loop_speed["slow"]
+
+    @functools.cached_property
+    def _jitted(self):
+        whole = replicated(self.mesh)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+        return jax.jit(
+            functools.partial(_call, self.experiment.train_step, self.gather),
+            donate_argnums=(0, 1),
+            out_shardings=(shardings, whole, whole, whole),
+        )
+
+    def _flag(self, stop: bool) -> Array:
+        sharding = batch_sharding(self.mesh)
+        count = len(sharding.addressable_devices)
+        flags = np.full((count,), stop, np.int32)
+        return jax.make_array_from_process_local_data(sharding, flags)
+
+
+def compile_experiment(
+    experiment: Experiment,
+    mesh: Mesh,
+    *,
+    gather: Callable[[Mapping[str, Array], Batch], Batch] = lambda resident, row: row,
+) -> CompiledExperiment:
+    """Lays the experiment's state out on the mesh; nothing is compiled yet.
+
+    gather: (resident arrays, one step's slice of the feed) -> batch, traced.
+    """
+    shapes = jax.eval_shape(experiment.init, jax.random.key(0))
+    shardings = state_shardings(shapes, mesh, experiment.sharding_rules)
+    abstract_state = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding
+        ),
+        shapes,
+        shardings,
+    )
+    return CompiledExperiment(experiment, mesh, gather, abstract_state)
+
+
+def _num_steps(feed: Batch) -> int:
+    return next(iter(feed.values())).shape[0]
+
+
+def _split(feed: Batch) -> Iterator[Batch]:
+    for i in range(_num_steps(feed)):
+        yield {name: value[i : i + 1] for name, value in feed.items()}
+
+
+def _call(train_step, gather, state, health, resident, feed, first_step, seed, stop):
+    """The traced call: all steps of the feed, each guarded, then the status."""
+    key = stream_key(seed, Stream.TRAIN)
+
+    def one(carry, inputs):
+        (state, health), (step, row) = carry, inputs
+        batch = gather(resident, row)
+        return _guarded_step(train_step, state, health, batch, key, step)
+
+    num_steps = _num_steps(feed)
+    steps = first_step + jnp.arange(num_steps, dtype=jnp.int32)
+    if num_steps == 1:  # no loop to compile
+        only = jax.tree.map(lambda leaf: leaf[0], (steps, feed))
+        (state, health), metrics = one((state, health), only)
+        metrics = jax.tree.map(lambda leaf: leaf[None], metrics)
+    else:
+        (state, health), metrics = jax.lax.scan(one, (state, health), (steps, feed))
+    status = Status(jnp.max(stop), health.streak, health.skipped, health.first_bad)
+    return state, health, metrics, status
+
+
+def _guarded_step(
+    train_step, state, health: Health, batch: Batch, key: Key, step: Array
+):
+    """One step, whose whole change is discarded if any metric is not finite.
+
+    The metrics decide, and not the new state, so that the selection fuses into the
+    update and no second copy of the state is held.
+    """
+    new_state, metrics = train_step(state, batch, jax.random.fold_in(key, step))
+    finite = jnp.all(jnp.stack([jnp.isfinite(m) for m in jax.tree.leaves(metrics)]))
+    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_state, state)
+    bad = 1 - finite.astype(jnp.int32)
+    streak = bad * (health.streak + 1)
+    began = jnp.where(health.streak == 0, step, health.first_bad)
+    health = Health(
+        skipped=health.skipped + bad,
+        streak=streak,
+        first_bad=jnp.where(finite, -1, began),
+    )
+    return (state, health), metrics
+
+
+def use_persistent_cache() -> None:
+    """Keeps compiled programs on disk, so that the second start takes seconds.
+
+    In JAX_COMPILATION_CACHE_DIR where that is set, else in ~/.cache/genjax/xla.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        folder = os.path.expanduser("~/.cache/genjax/xla")
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+@functools.cache
+def train_compiler_options() -> dict[str, str | bool] | None:
+    """XLA options for a train step on this backend; None where none are known.
+
+    On CPU: leave convolutions out of YNN fusion, which makes their filter gradients
+    three to four times faster. The option is experimental, so one that this jaxlib
+    does not know is dropped.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    kinds = ("INDIVIDUAL_DOT", "REDUCE")
+    value = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kinds)
+    options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": value}
+    try:
+        jax.jit(lambda x: x).lower(np.float32(0)).compile(options)
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
+
+
+def evaluate_lazily(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)`, computing only what the outputs need, op by op.
+
+    A network's init traces its forward pass but uses its shapes alone. Dropping the
+    dead part and running the rest without a jit around it starts DDPM's U-Net in
+    seconds; compiling `jit(init)` takes half a minute.
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    used = [True] * len(closed.jaxpr.outvars)
+    live, needed = partial_eval.dce_jaxpr(closed.jaxpr, used)
+    inputs = [
+        x for x, keep in zip(jax.tree.leaves(arguments), needed, strict=True) if keep
+    ]
+    outputs = jaxpr_as_fun(closed.replace(jaxpr=live))(*inputs)
+    return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+
+def place(state: Any, abstract_state: Any) -> Any:
+    """The state with each leaf on the devices that its abstract leaf's sharding names.
+
+    Works under several processes, each of which holds the same whole values.
+    """
+
+    def put(leaf, abstract) -> Array:
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(
+            value.shape, abstract.sharding, lambda part: value[part]
+        )
+
+    return jax.tree.map(put, state, abstract_state)

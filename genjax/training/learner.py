@@ -1,0 +1,154 @@
+"""One set of weights: how gradients move it, and its moving average.
+
+A model with two networks has two learners; its step shows both updates.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genjax.fields import Count, NonNegative, Positive, Share, Steps
+from genjax.state import TrainState, TrainStep, raw
+from genjax.training.optim import LossFn, ema_update, make_optimizer, mean_gradients
+from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
+
+
+class Descent(NamedTuple):
+    """Of one step down a gradient."""
+
+    loss: Array
+    grad_norm: Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Learner:
+    """Pure functions of a TrainState. ema_decay: None keeps no average."""
+
+    optimizer: optax.GradientTransformation
+    ema_decay: float | None = None
+    accumulation: int = 1
+    snapshot_step: int = 0
+
+    def init(self, params: Params, stats: Params | None = None) -> TrainState:
+        """Before the first step. Each copy has its own memory: the state is donated."""
+        stats, mean = stats or {}, None
+        if self.ema_decay is not None:
+            mean = jax.tree.map(jnp.copy, (params, stats))
+        return TrainState(
+            params=params,
+            stats=stats,
+            ema_params=mean and mean[0],
+            ema_stats=mean and mean[1],
+            opt_state=self.optimizer.init(params),
+            step=jnp.zeros((), jnp.int32),
+            early_params=jax.tree.map(jnp.copy, params) if self.snapshot_step else None,
+        )
+
+    @property
+    def raw(self) -> Callable[[Any], Any] | None:
+        """(state) -> with the trained weights for their average; None without one."""
+        return None if self.ema_decay is None else raw
+
+    def update(self, state: TrainState, grads: Params, stats: Params) -> TrainState:
+        """After one step along the gradients, with the statistics of its batch."""
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params, mean = optax.apply_updates(state.params, updates), None
+        if self.ema_decay is not None:
+            before, now = (state.ema_params, state.ema_stats), (params, stats)
+            mean = ema_update(before, now, step=state.step, decay=self.ema_decay)
+        step, early = state.step + 1, state.early_params
+        ema_params, ema_stats = mean or (None, None)
+        if early is not None:  # follows the average until then, and stays
+            following = step <= self.snapshot_step
+            early = jax.tree.map(
+                lambda kept, new: jnp.where(following, new, kept), early, ema_params
+            )
+        return TrainState(params, stats, ema_params, ema_stats, opt_state, step, early)
+
+    def descend(
+        self,
+        loss_fn: Callable[..., tuple[Array, tuple[Params, Any]]],
+        state: TrainState,
+        *inputs: Any,
+    ) -> tuple[TrainState, Descent, Any]:
+        """(state, descent, aux) after a step down loss_fn(params, *inputs).
+
+        loss_fn gives (loss, (stats, aux)). Raises UserError for gradients in parts,
+        which only `train_step` takes.
+        """
+        if self.accumulation != 1:
+            raise UserError(
+                f"config.optim.accumulation={self.accumulation} is for models with one "
+                "loss: set it to 1, and training.batch_size lower"
+            )
+        (loss, (stats, aux)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, *inputs
+        )
+        descent = Descent(loss, optax.tree.norm(grads))
+        return self.update(state, grads, stats), descent, aux
+
+    def train_step(self, loss_fn: LossFn) -> TrainStep:
+        """Of a model with one loss: loss_fn(params, batch, key) -> (mean, metrics)."""
+
+        def step(
+            state: TrainState, batch: Batch, key: Key
+        ) -> tuple[TrainState, Metrics]:
+            (loss, metrics), grads = mean_gradients(
+                loss_fn, state.params, batch, key, accumulation=self.accumulation
+            )
+            metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
+            return self.update(state, grads, state.stats), metrics
+
+        return step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optim:
+    """config.optim: Adam, or AdamW, and the moving average (`make_optimizer`)."""
+
+    learning_rate: Positive = 2e-4  # the largest
+    warmup_steps: Steps = 0  # it rises to that from 0 over so many steps
+    constant_steps: Steps = 0  # stays there for so many steps
+    decay_steps: Count | None = None  # and falls to 0 until this step; None: never
+    decay: Literal["cosine", "linear"] = "cosine"  # by half a cosine, or along a line
+    clip: Positive | None = None  # largest global norm of a gradient
+    weight_decay: NonNegative = 0.0  # above 0: AdamW
+    b1: Share = 0.9  # decay of Adam's mean of gradients
+    b2: Share = 0.999  # decay of Adam's mean of their squares
+    eps: Positive = 1e-8  # of Adam
+    ema_decay: Share | None = None  # of the averaged weights; None: no average
+    accumulation: Count = 1  # parts of a batch, one after another: saves memory
+    snapshot_step: Steps = 0  # above 0: keeps the average of then, to autoguide by
+
+    def __post_init__(self) -> None:
+        if self.snapshot_step and self.ema_decay is None:
+            raise UserError(
+                "config.optim.snapshot_step keeps the average of then: set ema_decay"
+            )
+
+    def learner(self) -> Learner:
+        """That of these numbers."""
+        options, own = dataclasses.asdict(self), {}
+        for name in ("ema_decay", "accumulation", "snapshot_step"):
+            own[name] = options.pop(name)
+        return Learner(optimizer=make_optimizer(**options), **own)
+
+    def opponent(self, turns: int = 1, learning_rate: float | None = None) -> Learner:
+        """That of a player with `turns` times as many updates, and no average.
+
+        Its schedules end when the other's do. learning_rate: None: the same.
+        """
+        slower = dataclasses.replace(
+            self,
+            learning_rate=learning_rate or self.learning_rate,
+            warmup_steps=self.warmup_steps * turns,
+            constant_steps=self.constant_steps * turns,
+            decay_steps=self.decay_steps and self.decay_steps * turns,
+            ema_decay=None,
+            snapshot_step=0,
+        )
+        return slower.learner()

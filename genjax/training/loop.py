@@ -1,0 +1,271 @@
+"""The one loop. It knows the contract's fields, and no model, data set or metric.
+
+The host runs one call ahead of the device at the most: it prepares the next call's data
+while the device works, and reads that call's status before it sends the next. The
+status carries every process's wish to stop, so all processes leave after the same step.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from genjax.training.checkpoint import Checkpointer
+from genjax.training.compile import CompiledExperiment, Status
+from genjax.training.metrics import MetricWriter
+from genjax.training.progress import Progress
+from genjax.typing import (
+    Array,
+    Batch,
+    DivergedError,
+    Metrics,
+    Stopped,
+    UserError,
+)
+
+Split = Literal["train", "eval"]
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """What the loop asks of the data (genjax.data.pipeline.TrainFeed)."""
+
+    @property
+    def resident(self) -> Mapping[str, Array]:
+        """Arrays that stay on the device, from which a step gathers its batch."""
+        ...
+
+    def get(self, step: int, num_steps: int) -> Batch:
+        """The inputs of num_steps steps from `step` on: leaves (steps, batch, ...)."""
+        ...
+
+    def rows(self, step: int) -> np.ndarray:
+        """The data set's rows in the batch of this step: (batch,)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Callback:
+    """Work between steps, say evaluation or a sample grid.
+
+    run: (step, state) -> metrics to log as split "eval", or None.
+    is_done: (step) -> True if its output exists; asked when a run is resumed there.
+    """
+
+    every: int
+    run: Callable[[int, Any], Mapping[str, float] | None]
+    is_done: Callable[[int], bool]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When things happen, in steps."""
+
+    num_steps: int
+    log_every: int
+    save_every: int
+    steps_per_call: int = 1
+    max_bad_steps: int = 10
+
+    def max_bad_at(self, step: int) -> int:
+        """The bad steps in a row that fail a run; at its end half of a short one."""
+        at_end = min(self.max_bad_steps, max(1, self.num_steps // 2))
+        return at_end if step == self.num_steps else self.max_bad_steps
+
+    def call_length(self, step: int, others: Sequence[int]) -> int:
+        """Steps in the call that starts at `step`: up to the next thing that is due."""
+        cadences = [self.log_every, self.save_every, *others]
+        due = min((step // every + 1) * every for every in cadences)
+        return min(self.steps_per_call, due - step, self.num_steps - step)
+
+
+class Log:
+    """What the run shows and writes down; silent in all processes but the first."""
+
+    def __init__(
+        self, writer: MetricWriter | None, progress: Progress | None, batch_size: int
+    ):
+        self._writer = writer
+        self._progress = progress
+        self.batch_size = batch_size
+        self._began = time.monotonic()
+        self._latest: Mapping[str, float] = {}
+
+    def write(self, step: int, split: Split, metrics: Mapping[str, float]) -> None:
+        """A line of metrics."""
+        if split == "train":
+            self._latest = metrics
+        if self._writer is not None:
+            self._writer.write(
+                step,
+                split,
+                metrics,
+                images_seen=step * self.batch_size,
+                seconds=time.monotonic() - self._began,
+            )
+
+    def progress(self, step: int) -> None:
+        """Moves the bar."""
+        if self._progress is not None:
+            self._progress.update(step, self._latest)
+
+    def say(self, message: str) -> None:
+        """A line for the user."""
+        if self._progress is not None:
+            self._progress.say(message)
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """A picture for TensorBoard: (H, W, 3) uint8."""
+        if self._writer is not None:
+            self._writer.images(step, name, picture)
+
+
+def train(
+    compiled: CompiledExperiment,
+    feed: Feed,
+    state: Any,
+    step: int,
+    *,
+    seed: int,
+    schedule: Schedule,
+    callbacks: Sequence[Callback],
+    checkpointer: Checkpointer,
+    log: Log,
+    stop: Callable[[], bool],
+) -> tuple[int, Any]:
+    """Trains from `step` to the end of the schedule and returns (step, state).
+
+    stop: whether this process was asked to stop.
+    Raises Stopped once that is so for any process, and UserError for data or a
+    callback that cannot go on, both after saving; DivergedError after max_bad_steps
+    non-finite steps in a row, all discarded, or if the last half of a shorter run is.
+    """
+    health, status = compiled.healthy(), None
+    window = _Window(log.batch_size)
+    try:
+        _run_callbacks(callbacks, log, step, state, resumed=True)
+        while step < schedule.num_steps:
+            length = schedule.call_length(step, [c.every for c in callbacks])
+            inputs = feed.get(step, length)  # while the device is at the last call
+            if status is not None:
+                _check_streak(status, window, schedule.max_bad_steps, feed)
+                log.progress(step)  # computed by now, not only sent
+                if int(status.stop):
+                    raise Stopped(f"after step {step}")
+            arguments = state, health, feed.resident, inputs, step
+            state, health, metrics, status = compiled.run(
+                *arguments, seed=seed, stop=stop()
+            )
+            if window.is_new():
+                mib = compiled.temporary_bytes() / 2**20
+                log.say(f"a step works in {mib:,.0f} MiB a device beside the state")
+            window.add(step, metrics)
+            step += length
+            last = step == schedule.num_steps
+            if step % schedule.log_every == 0 or last:
+                log.write(step, "train", window.close(status))
+            save = step % schedule.save_every == 0 or last
+            if save:
+                _check_streak(status, window, schedule.max_bad_at(step), feed)
+            scores = _run_callbacks(callbacks, log, step, state, last=last)
+            if save:
+                checkpointer.save(step, state, metrics=scores)
+    except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
+        checkpointer.save(step, state)
+        checkpointer.wait()
+        raise
+    if status is not None:  # else there was nothing left to do
+        log.progress(step)
+    checkpointer.wait()
+    return step, state
+
+
+def _run_callbacks(
+    callbacks: Sequence[Callback],
+    log: Log,
+    step: int,
+    state: Any,
+    *,
+    resumed: bool = False,
+    last: bool = False,
+) -> dict[str, float]:
+    """Runs what is due at this step; after a resume, what a stop had cut short."""
+    metrics: dict[str, float] = {}
+    for callback in callbacks:
+        due = step > 0 and (step % callback.every == 0 or last)
+        if due and not (resumed and callback.is_done(step)):
+            metrics.update(callback.run(step, state) or {})
+    if metrics:
+        log.write(step, "eval", metrics)
+    return metrics
+
+
+class _Window:
+    """The train metrics since the last log line, left on device until it is due."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._calls: list[tuple[int, Metrics]] = []
+        self._closed: list[tuple[int, Metrics]] = []
+        self._since = time.monotonic()
+
+    def _restart(self) -> None:
+        self._since = time.monotonic()
+        self._closed, self._calls = self._calls, []
+
+    def is_new(self) -> bool:
+        """Whether no step of this run has come in yet."""
+        return not self._calls and not self._closed
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        self._calls.append((step, metrics))
+
+    def close(self, status: Status) -> dict[str, float]:
+        """Means over the finite steps of the window, and its speed."""
+        calls = jax.device_get([metrics for _, metrics in self._calls])
+        values = {
+            name: np.concatenate([np.atleast_1d(call[name]) for call in calls])
+            for name in calls[0]
+        }
+        finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
+        means = {
+            name: float(np.mean(v[finite])) if finite.any() else float("nan")
+            for name, v in values.items()
+        }
+        steps_per_second = len(finite) / (time.monotonic() - self._since)
+        self._restart()
+        return means | {
+            "steps_per_second": steps_per_second,
+            "images_per_second": steps_per_second * self._batch_size,
+            "skipped_steps": float(status.skipped),
+        }
+
+    def non_finite(self, step: int) -> list[str]:
+        """The names of the metrics that are not finite at this step."""
+        for first, metrics in [*self._closed, *self._calls]:
+            fetched = jax.device_get(metrics)
+            length = len(next(iter(fetched.values())))
+            if first <= step < first + length:
+                return [
+                    n for n, v in fetched.items() if not np.isfinite(v[step - first])
+                ]
+        return []
+
+
+def _check_streak(
+    status: Status | None, window: _Window, limit: int, feed: Feed
+) -> None:
+    if status is None or int(status.streak) < limit:
+        return
+    step = int(status.first_bad)
+    names = ", ".join(window.non_finite(step)) or "a metric"
+    rows = feed.rows(step)
+    shown = f"{rows[:8].tolist()}{' ...' if len(rows) > 8 else ''}"
+    raise DivergedError(
+        f"{names} not finite at step {step} and in {int(status.streak)} steps in a "
+        f"row; all were discarded. The batch of step {step} has rows {shown}. Look at "
+        "these, or lower optim.learning_rate; the last checkpoint is intact"
+    )

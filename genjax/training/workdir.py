@@ -1,0 +1,317 @@
+"""A run's folder: one run at a time, and the configuration that it was started with.
+
+LOCK          who uses the folder; held by flock, so it dies with its process
+config.json   {"config", "config_hash", "config_file", "data", "code_hash",
+              "genjax_version", "jax_version", "git_revision"}
+
+In a run of several processes only process 0 calls these functions.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import fcntl
+import fnmatch
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import genjax
+from genjax.disk import replacing
+from genjax.typing import DataSpec, UserError
+
+_log = logging.getLogger(__name__)
+
+FREE_FIELDS = (
+    "sampler.*",
+    "likelihood.*",
+    "evaluation.*",
+    "mesh.*",
+    "data.dir",
+    "training.log_every",
+    "training.save_every",
+    "training.sample_every",
+    "training.eval_every",
+    "training.steps_per_call",
+    "training.keep_*",
+)
+"""Fields that a resumed run may change: they do not alter what is learnt."""
+
+_MAX_SHOWN = 8
+_ABSENT = "absent"
+
+
+@contextlib.contextmanager
+def lock(workdir: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make `workdir` and hold it for this process; yields its absolute path.
+
+    Raises UserError if another run holds it (named by host, process and start; nothing
+    is touched), if it is a file, or if it cannot be written. On a file system without
+    locks a warning says so and the run goes on.
+    """
+    path = _make_folder(workdir)
+    try:
+        file = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"the workdir {path} cannot be written: {error.strerror}"
+        ) from error
+    try:
+        _acquire(file, path)
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(_this_process()).encode(), 0)
+        # The file stays: were it deleted, two later runs could lock two files.
+        yield path
+    finally:
+        os.close(file)
+
+
+def _make_folder(workdir: str | os.PathLike[str]) -> Path:
+    path = Path(os.path.abspath(os.path.expanduser(workdir)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the workdir {path} cannot be made: {error.strerror}"
+        ) from error
+    return path
+
+
+def _acquire(file: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"the workdir {path} is in use by {_holder(file)}: wait for it or choose "
+            "another --workdir"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        _log.warning(
+            "%s is on a file system without locks: see to it that no other run uses it",
+            path,
+        )
+
+
+def _this_process() -> dict[str, Any]:
+    started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def _holder(file: int) -> str:
+    try:
+        holder = json.loads(os.pread(file, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
+    except (ValueError, TypeError, KeyError):
+        return "another run"  # which has the lock, but has not yet written its name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What config.json says of a run.
+
+    config: nested, lists as tuples again. spec, fingerprint: of the data that it was
+    trained on. code_hash: of its experiment's file (`genjax.configs.code_hash`).
+    config_file: where its config came from, if from a file that is still there.
+    """
+
+    config: dict[str, Any]
+    spec: DataSpec | None = None
+    fingerprint: str | None = None
+    code_hash: str | None = None
+    config_file: Path | None = None
+
+
+def write_config(
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    spec: DataSpec | None = None,
+    fingerprint: str | None = None,
+    code_hash: str | None = None,
+    config_file: Path | None = None,
+) -> None:
+    """Write config.json in one rename; the arguments are those of `Stored`.
+
+    Raises UserError if the folder cannot be written.
+    """
+    data = None
+    if spec is not None:
+        data = dataclasses.asdict(spec) | {"fingerprint": fingerprint}
+    record = {
+        "config": config,
+        "config_hash": config_hash(config),
+        "config_file": config_file and str(config_file.absolute()),
+        "data": data,
+        "code_hash": code_hash,
+        "genjax_version": genjax.__version__,
+        "jax_version": importlib.metadata.version("jax"),
+        "git_revision": _git_revision(),
+    }
+    path = _config_path(workdir)
+    try:
+        with replacing(path) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_run(workdir: str | os.PathLike[str]) -> Stored:
+    """What the run in `workdir` was started with.
+
+    Raises UserError if there is none or if it is garbled.
+    """
+    record = _read(workdir)
+    data, file = dict(record.get("data") or {}), record.get("config_file")
+    fingerprint = data.pop("fingerprint", None)
+    try:
+        spec = DataSpec(**_with_tuples(data)) if data else None
+        config_file = Path(file) if file and Path(file).is_file() else None
+    except TypeError as error:
+        raise _damaged(workdir) from error
+    return Stored(
+        config=_with_tuples(record["config"]),
+        spec=spec,
+        fingerprint=fingerprint,
+        code_hash=record.get("code_hash"),
+        config_file=config_file,
+    )
+
+
+def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """The config that the run in `workdir` was started with, tuples as lists.
+
+    Raises UserError if there is none or if it is garbled.
+    """
+    return _read(workdir)["config"]
+
+
+def _read(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    path = _config_path(workdir)
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no {path}: was a run ever started in this workdir?"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise _damaged(workdir) from error
+    if not (isinstance(record, dict) and isinstance(record.get("config"), dict)):
+        raise _damaged(workdir)
+    return record
+
+
+def _damaged(workdir: str | os.PathLike[str]) -> UserError:
+    return UserError(
+        f"{_config_path(workdir)} is damaged: mend it or choose another --workdir; "
+        "the checkpoints beside it are untouched"
+    )
+
+
+def _with_tuples(value: Any) -> Any:
+    """As a config has it: JSON has turned tuples into lists."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_tuples(item) for item in value)
+    return value
+
+
+def config_hash(config: Mapping[str, Any], ignore: Sequence[str] = FREE_FIELDS) -> str:
+    """SHA-256 of the fields that determine training, the same for tuples and lists.
+
+    ignore: patterns of dotted field names that are left out.
+    """
+    canonical = json.dumps(_fields(config, ignore), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def check_same_config(
+    workdir: str | os.PathLike[str], config: Mapping[str, Any]
+) -> None:
+    """Raise UserError if the run in `workdir` was started with another config.
+
+    FREE_FIELDS may differ. A workdir without config.json is a new run: no error.
+    """
+    if not _config_path(workdir).exists():
+        return
+    stored = _fields(read_config(workdir), FREE_FIELDS)
+    given = _fields(config, FREE_FIELDS)
+    # Compared as text: NaN is itself, and true is not 1.
+    differing = [
+        f"  {name}: {_shown(stored, name)} -> {_shown(given, name)}"
+        for name in sorted(stored.keys() | given.keys())
+        if _shown(stored, name) != _shown(given, name)
+    ]
+    if not differing:
+        return
+    hidden = len(differing) - _MAX_SHOWN
+    if hidden > 0:
+        differing = [*differing[:_MAX_SHOWN], f"  and {hidden} more"]
+    raise UserError(
+        f"the run in {workdir} was started with another config:\n"
+        + "\n".join(differing)
+        + "\nchoose another --workdir, or --override_config to go on with the new one"
+    )
+
+
+def _config_path(workdir: str | os.PathLike[str]) -> Path:
+    return Path(os.path.expanduser(workdir)) / "config.json"
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    return json.dumps(fields[name]) if name in fields else _ABSENT
+
+
+def _fields(config: Mapping[str, Any], ignore: Sequence[str]) -> dict[str, Any]:
+    """{"optim.learning_rate": 1e-3, ...} without those that match a pattern."""
+    return {
+        name: value
+        for name, value in _flatten(config, "")
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignore)
+    }
+
+
+def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _canonical(value)
+
+
+def _canonical(value: Any) -> Any:
+    """As it comes back from JSON, and 1.0 as 1: flags turn one into the other."""
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _git_revision() -> str | None:
+    """The commit of the code, with "-dirty" behind it if files were changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(
+            command,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import configs, score
-from genjax.evaluation import references
+from genjax import configs
+from genjax.evaluation import references, score, summary
 from genjax.experiment import Experiment
 from genjax.modes import evaluate, train
 from genjax.run import Run
@@ -111,7 +111,7 @@ def test_a_kept_reference_is_used(trained, tmp_path):
     # Whose file holds other images gets the distance to those: noise is near noise.
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 17, (1000, *source.spec.shape)).astype(np.uint8)
-    other = score.summarize([noise], name="noise", spec=source.spec, keep=True)
+    other = summary.summarize([noise], name="noise", spec=source.spec, keep=True)
     path.write_bytes(references.to_bytes(other))
     evaluate_it(trained)
     assert distance(trained) < 0.2 * before

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from genjax.disk import write_atomically
 from genjax.fields import Count
 from genjax.modes.drawing import class_columns, draw_examples
 from genjax.modes.mode import Mode, Trained, check_labels, say
 from genjax.pictures import grids
 from genjax.run import Run
 from genjax.training import distributed
-from genjax.training.metrics import write_atomically
 from genjax.typing import UserError
 
 MAX_IN_PICTURE = 400  # images

@@ -22,9 +22,16 @@ SCHEDULES = {  # from 13 to -9
 
 def mean_bound(denoise, x0, path, num_levels=0):
     """The mean of each term over times that cover [0, 1]."""
-    t_key, key = jax.random.split(KEY)
-    t = antithetic_times(t_key, len(x0))
-    bound = continuous_bound(denoise, x0, t, path=path, num_levels=num_levels, key=key)
+
+    @jax.jit
+    def run(x0):
+        t_key, key = jax.random.split(KEY)
+        t = antithetic_times(t_key, len(x0))
+        return continuous_bound(
+            denoise, x0, t, path=path, num_levels=num_levels, key=key
+        )
+
+    bound = run(x0)
     return bound._asdict(), float(bound.nats.mean())
 
 

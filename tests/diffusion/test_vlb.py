@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,19 +19,10 @@ def even_path(num_timesteps):
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 def test_bound_rises_to_the_exact_likelihood_of_a_gaussian(variance):
-    eps = jax.random.normal(jax.random.key(0), (8000, 2))
-    x0 = gaussian.MEAN + gaussian.STD * eps
     gaps = []
     for num_timesteps in (10, 40, 160):
-        path = even_path(num_timesteps)
-        bound = vlb.variational_bound(
-            gaussian.exact_denoiser(path),
-            x0,
-            path=path,
-            num_timesteps=num_timesteps,
-            num_levels=0,
-            variance=variance,
-            key=KEY,
+        bound, x0 = gaussian_bound(
+            gaussian.exact_denoiser, variance, num_timesteps=num_timesteps
         )
         gaps.append(float(jnp.mean(bound.nats + gaussian.log_prob(x0))))
     # measured: 14.7, 1.9, 0.40 (small) and 0.34, 0.07, 0.01 (large); the standard error
@@ -139,7 +132,8 @@ def test_its_gradient_goes_to_the_variance_alone(levels):
     def total(x0_hat, v):
         return one_term(i, x0, x0_hat, v, levels, path).sum()
 
-    to_mean, to_v = jax.grad(total, argnums=(0, 1))(far, jnp.full((3, 2), 0.5))
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1)))
+    to_mean, to_v = gradient(far, jnp.full((3, 2), 0.5))
     np.testing.assert_array_equal(to_mean, 0.0)
     assert np.isfinite(to_v).all() and (to_v != 0.0).all()
 
@@ -160,6 +154,7 @@ def levels_and_denoiser(path, probability):
 PROBABILITY = jnp.array([0.5, 0.2, 0.1, 0.15, 0.05])
 
 
+@functools.partial(jax.jit, static_argnames=("draws", "variance"))
 def pixel_bound(pixels, draws=None, variance="fixed_small", key=KEY):
     path = paths.ddpm_linear(300, 1e-3, 0.05)
     levels, denoise = levels_and_denoiser(path, PROBABILITY)
@@ -205,7 +200,8 @@ def test_estimate_has_the_mean_of_the_sum():
 def test_drawn_timesteps_weigh_what_they_should():
     """The estimate of a sum of any f over i = 2 ... 50; each stratum is visited."""
     path = paths.ddpm_linear(50, 1e-3, 0.3)
-    i, weight = vlb.draw_timesteps(path, KEY, num_timesteps=50, shape=(4, 20_000))
+    draw = functools.partial(vlb.draw_timesteps, path, num_timesteps=50)
+    i, weight = jax.jit(lambda key: draw(key, shape=(4, 20_000)))(KEY)
     assert int(i.min()) == 2 and int(i.max()) == 50
     assert (weight <= 2 * 49).all()
     assert (jnp.diff(i, axis=0) >= 0).all()

@@ -201,7 +201,7 @@ class Penalty:
     turn k times the penalty, so that the mean over the turns stays the same.
     """
 
-    name: Literal["none", "r1", "r1_r2", "wgan_gp", "dragan"] = "none"
+    name: Literal["none", "r1", "r1_r2", "wgan_gp", "dragan"] = "none"  # which
     weight: NonNegative = 0.0  # gamma of R1 and R2, lambda of the others
     weight_end: NonNegative | None = None  # reached by half a cosine, as R3GAN has it
     decay_steps: Count | None = None  # after so many steps

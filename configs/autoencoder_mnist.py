@@ -7,7 +7,7 @@ error an image: 3.28 after 30 epochs, 3.14 after 50, 3.25 after 100 (it overfits
 PCA-30 leaves 13.87.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="autoencoder",
@@ -35,9 +35,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -7,7 +7,7 @@ CPU core): squared error 26.1 an image, where PCA with 2 components leaves 44.1;
 accuracy of the code .786 against .388. All 100 epochs were not run.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="autoencoder",
@@ -35,9 +35,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -9,7 +9,7 @@ Hardware: 1 CPU core, about a minute. The number to expect: `rmse_a_to_b` 0.11, 
 the untouched image is 0.85 away from the truth (`rmse_untouched`), and `cycle_l1` 0.05.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="cyclegan",
@@ -30,9 +30,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -17,7 +17,7 @@ Zhu et al. 2017 (arXiv:1703.10593, appendix 7): 1,067 horses and 1,334 zebras of
 Hardware: a GPU; 267,000 steps. Not yet run. No number to expect: look at the pictures.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="cyclegan",
@@ -51,9 +51,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -17,7 +17,7 @@ reads 0.61 of the digits as they are), `cycle_l1` 0.03. Without cycles
 (`:no_cycle`) 0.64, 0.50 and 0.11: figures turn into others.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="cyclegan",
@@ -40,9 +40,4 @@ VARIANTS = dict(
     ),
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -17,7 +17,7 @@ the images themselves, `cycle_l1` 0.009, `rmse` 0.028 (untouched 0.962). The ide
 loss asks to keep the colours, and so should hurt here; not tried at this size.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="cyclegan",
@@ -40,9 +40,4 @@ VARIANTS = dict(
     ),
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

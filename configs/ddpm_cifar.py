@@ -8,14 +8,14 @@ moving average of the weights, 1000 ancestral steps and "fixed_large". Own figur
 time: not yet measured.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="ddpm",
     data=dict(name="cifar10"),
     model=dict(backbone="unet"),
     inputs=dict(flip=True),
-    optim=dict(warmup_steps=5000, clip=1.0),
+    optim=dict(learning_rate=0.0002, warmup_steps=5000, ema_decay=0.9999),
     training=dict(
         num_steps=800_000,
         batch_size=128,
@@ -33,13 +33,7 @@ VARIANTS = dict(
             channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
         ),
         method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5),
-        sampler=dict(num_steps=4),
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

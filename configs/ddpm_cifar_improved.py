@@ -8,7 +8,7 @@ Not theirs: the network is told the time by a shift, not by a scale and a shift.
 figures: not yet measured.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="ddpm",
@@ -22,7 +22,7 @@ CONFIG = dict(
     ),
     method=dict(num_timesteps=4000, schedule="cosine", variance="learned"),
     inputs=dict(flip=True),
-    optim=dict(learning_rate=0.0001),
+    optim=dict(learning_rate=0.0001, warmup_steps=0, clip=None, ema_decay=0.9999),
     training=dict(
         num_steps=500_000,
         batch_size=128,
@@ -41,13 +41,7 @@ VARIANTS = dict(
             channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
         ),
         method=dict(num_timesteps=20),
-        sampler=dict(num_steps=4),
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

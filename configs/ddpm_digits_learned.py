@@ -7,7 +7,7 @@ rows, 142 with fixed variances. On these small images the cosine costs more than
 variances gain: with --config.method.schedule=linear it is 125, and ddpm_digits has 131.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="ddpm",
@@ -19,7 +19,7 @@ CONFIG = dict(
         attention_resolutions=(4,),
     ),
     method=dict(schedule="cosine", variance="learned"),
-    optim=dict(learning_rate=0.001, warmup_steps=100, clip=1.0, ema_decay=0.995),
+    optim=dict(ema_decay=0.995),
     training=dict(num_steps=2500, save_every=500, sample_every=500, eval_every=2500),
     sampler=dict(num_steps=100, variance="learned"),
     likelihood=dict(draws=100),
@@ -34,13 +34,7 @@ VARIANTS = dict(
             dropout=0.0,
         ),
         method=dict(num_timesteps=20),
-        sampler=dict(num_steps=4),
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

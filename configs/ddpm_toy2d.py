@@ -6,7 +6,7 @@ Hardware: 2 CPU cores, about a minute. The bound on the log-likelihood lies belo
 exact mean, -0.31 nats.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="ddpm",
@@ -14,7 +14,6 @@ CONFIG = dict(
     model=dict(backbone="mlp"),
     method=dict(num_timesteps=100, beta_start=0.001, beta_end=0.2),
     inputs=dict(point_scale=1.5),
-    optim=dict(learning_rate=0.001, warmup_steps=100, clip=1.0, ema_decay=0.999),
     training=dict(
         num_steps=20_000,
         batch_size=256,
@@ -47,9 +46,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -10,7 +10,7 @@ its time as this repository's networks do. NCSN++ is model.time_embedding="fouri
 resample_taps=(1, 3, 3, 1) and progressive_input=True. Own figures: not yet measured.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="edm",
@@ -26,7 +26,7 @@ CONFIG = dict(
     ),
     method=dict(augment_probability=0.12),
     inputs=dict(flip=True),
-    optim=dict(learning_rate=0.001, warmup_steps=19_531, ema_decay=0.99929),
+    optim=dict(warmup_steps=19_531, clip=None, ema_decay=0.99929),
     training=dict(
         num_steps=390_625,
         batch_size=512,
@@ -44,14 +44,8 @@ VARIANTS = dict(
         model=dict(
             channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
         ),
-        sampler=dict(num_steps=4),
         likelihood=dict(draws=4),
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -7,7 +7,7 @@ and at most 94.0 nats an image given its label; the U-Net of flow_matching_digit
 0.079 and 89.7 in as many steps.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="flow_matching",
@@ -15,22 +15,14 @@ CONFIG = dict(
         backbone="dit", width=128, depth=4, num_heads=4, dropout=0.1, num_classes=10
     ),
     method=dict(times=dict(distribution="logit_normal")),
-    optim=dict(learning_rate=0.001, warmup_steps=100, clip=1.0, ema_decay=0.995),
+    optim=dict(ema_decay=0.995),
     training=dict(num_steps=2500, save_every=500, sample_every=500, eval_every=2500),
     sampler=dict(guidance=dict(scale=1.5)),
     likelihood=dict(draws=64, logsnr=7.8),
     evaluation=dict(batch_size=128, num_samples=1000),
 )
 VARIANTS = dict(
-    tiny=dict(
-        model=dict(patch=4, width=16, depth=1, num_heads=2, dropout=0.0),
-        sampler=dict(num_steps=4),
-    )
+    tiny=dict(model=dict(patch=4, width=16, depth=1, num_heads=2, dropout=0.0))
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -8,7 +8,7 @@ bound, 2.88 bits/dim, is worse than that of independent pixels: these times of t
 are for samples, and leave out the least noise.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="flow_matching",
@@ -23,13 +23,7 @@ CONFIG = dict(
         num_classes=10,
     ),
     method=dict(times=dict(distribution="logit_normal")),
-    optim=dict(
-        learning_rate=0.001,
-        warmup_steps=100,
-        decay_steps=3000,
-        clip=1.0,
-        ema_decay=0.998,
-    ),
+    optim=dict(decay_steps=3000, ema_decay=0.998),
     training=dict(num_steps=3000, save_every=500, eval_every=3000, steps_per_call=10),
     sampler=dict(guidance=dict(scale=2.0)),
     likelihood=dict(method="bound"),
@@ -39,14 +33,8 @@ VARIANTS = dict(
     tiny=dict(
         model=dict(channels=8),
         optim=dict(warmup_steps=1, decay_steps=4),
-        sampler=dict(num_steps=4),
         likelihood=dict(draws=4),
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -7,7 +7,7 @@ where the density itself has 0.314. For the independent coupling add
 --config.method.coupling=independent.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="flow_matching",
@@ -15,7 +15,6 @@ CONFIG = dict(
     model=dict(backbone="mlp"),
     method=dict(coupling="optimal_transport"),
     inputs=dict(point_scale=1.5),
-    optim=dict(learning_rate=0.001, warmup_steps=100, clip=1.0),
     training=dict(
         num_steps=20_000,
         log_every=1000,
@@ -45,9 +44,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

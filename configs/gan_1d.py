@@ -13,7 +13,7 @@ then 0.019 and below 0.001 nats. Minimax comes late, but it comes: Adam divides 
 gradient by its own size.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="gan",
@@ -57,9 +57,4 @@ VARIANTS = dict(
     ),
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

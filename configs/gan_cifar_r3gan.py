@@ -10,7 +10,7 @@ ours. Hardware: data-centre GPUs; a lesser one: --config.model.widths=(128,128,1
 --config.training.batch_size=128. Own figures: not yet measured.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="gan",
@@ -40,9 +40,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

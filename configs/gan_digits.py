@@ -13,7 +13,7 @@ test images have 0.29. The panel shows that it leans on its few images: C_T is -
 (`data_copying_pixels`), and `augment_p` has stayed below 0.001.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="gan",
@@ -32,9 +32,4 @@ CONFIG = dict(
 )
 VARIANTS = dict(tiny=dict(model=dict(latent_dim=8, g_widths=(16,), d_widths=(16,))))
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -18,7 +18,7 @@ to 0.62. A penalty held at 0.01 smooths the Gaussians away (0.89); one that fall
 0.0001 is weak too early, and the modes are then less even.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="gan",
@@ -82,9 +82,4 @@ VARIANTS = dict(
     ),
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -12,7 +12,7 @@ Fashion-MNIST: --config.data.name=fashion_mnist. Hardware: one CPU core, 5 minut
 90 (R3GAN's loss), where the test split has 2.5.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="gan",
@@ -39,9 +39,4 @@ VARIANTS = dict(
     tiny=dict(model=dict(latent_dim=8, g_channels=8, d_channels=8)),
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -10,7 +10,7 @@ of 0.79, where gan_mnist with the same loss has 90 and 0.32 and the test split 2
 0.95. A learning rate of 2e-4, with which large networks start, got to 101.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="gan",
@@ -33,9 +33,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

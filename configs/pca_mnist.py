@@ -6,7 +6,7 @@ Hardware: 2 CPU cores, under a minute. The numbers are known in closed form: squ
 error 13.866 (2 components 43.65, 10 26.71, 64 7.09), log density 394.616 nats.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="pca",
@@ -26,9 +26,4 @@ CONFIG = dict(
 )
 VARIANTS = dict(tiny=dict(model=dict(num_components=3)))
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

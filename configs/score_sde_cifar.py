@@ -7,7 +7,7 @@ both by the probability-flow ODE, for DDPM++ cont. with sub-VP. Not theirs: this
 repository's U-Net stands in for DDPM++. Own figures: not yet measured.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="score_sde",
@@ -15,7 +15,7 @@ CONFIG = dict(
     model=dict(backbone="unet", num_res_blocks=4),
     method=dict(sde=dict(name="subvp")),
     inputs=dict(flip=True),
-    optim=dict(warmup_steps=5000, clip=1.0),
+    optim=dict(learning_rate=0.0002, warmup_steps=5000, ema_decay=0.9999),
     training=dict(
         num_steps=1_300_000,
         batch_size=128,
@@ -34,14 +34,8 @@ VARIANTS = dict(
             channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
         ),
         optim=dict(warmup_steps=1),
-        sampler=dict(num_steps=4),
         likelihood=dict(draws=4),
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

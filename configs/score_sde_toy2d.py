@@ -7,14 +7,13 @@ where the density itself has 0.314. For the other SDEs add --config.method.sde=s
 or ve.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="score_sde",
     data=dict(name="gaussians8"),
     model=dict(backbone="mlp"),
     inputs=dict(point_scale=1.5),
-    optim=dict(learning_rate=0.001, warmup_steps=100, clip=1.0, ema_decay=0.999),
     training=dict(
         num_steps=20_000,
         batch_size=256,
@@ -46,9 +45,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

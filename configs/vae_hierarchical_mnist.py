@@ -7,7 +7,7 @@ for k = 1; 83.89 for k = 5 (variant :iwae5) and 82.90 for k = 50 (:iwae50). Not 
 trained here.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="vae_hierarchical",
@@ -34,9 +34,4 @@ VARIANTS = dict(
     ),
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -5,7 +5,7 @@
 Not yet trained as a whole. A model of independent pixels gets 1.690 bits/dim.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="vae",
@@ -24,9 +24,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

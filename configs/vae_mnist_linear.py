@@ -6,7 +6,7 @@ The closed form has a log density of 394.616 nats on the test set (sigma^2 = .01
 Measured: 394.45, ELBO 394.28; 9 minutes on one busy CPU core.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="vae",
@@ -33,9 +33,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -7,7 +7,7 @@ stand against the 217,300 weights of its encoder. Measured after 30 epochs (9,00
 9 minutes on a busy core): 116 nats, far from converged. 100 epochs were not run.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="vae_per_datapoint",
@@ -33,9 +33,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

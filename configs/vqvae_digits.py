@@ -7,7 +7,7 @@ on the test rows, where a model of independent pixels gets 106.3; all 32 codes i
 More steps overfit.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="vqvae",
@@ -32,9 +32,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

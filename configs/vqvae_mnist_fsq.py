@@ -8,7 +8,7 @@ with optim.decay_steps to match: bound 1.595 bits/dim, all 128 codes in use, per
 101; vqvae_mnist without k-means start and restarts gets 1.614 there.
 """
 
-from ml_collections import ConfigDict
+from genjax.variants import with_variants
 
 CONFIG = dict(
     experiment="vqvae",
@@ -27,9 +27,4 @@ VARIANTS = dict(
     )
 )
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """CONFIG, changed as one of VARIANTS says."""
-    config = ConfigDict(CONFIG)
-    config.update(VARIANTS.get(variant, {}))
-    return config
+get_config = with_variants(CONFIG, VARIANTS)

@@ -34,13 +34,11 @@ from genjax.diffusion import (
     quantity,
     vlb,
 )
-from genjax.diffusion.as_experiment import as_experiment
+from genjax.diffusion.as_experiment import DiffusionConfig, as_experiment
 from genjax.experiment import Experiment
 from genjax.fields import Count, NonNegative, Positive
-from genjax.inputs import Inputs
-from genjax.models.backbone import Model, make_network
+from genjax.models.backbone import make_network
 from genjax.state import TrainState
-from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params
 
 
@@ -59,13 +57,10 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DiffusionConfig):
     """The sections of a config for this file."""
 
-    model: Model
     method: Method = Method()
-    inputs: Inputs = Inputs()
-    optim: Optim = Optim(ema_decay=0.9999)
     sampler: Sampler = Sampler(name="ancestral", num_steps=1000, clip=True)
     likelihood: Likelihood = Likelihood(method="vlb", draws=None)
 

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 
 from genjax.augment import edm as augmentation
 from genjax.axes import mean_over_dims, per_example
-from genjax.diffusion import DiffusionModel, Likelihood, Sampler, paths, weighting
-from genjax.diffusion.as_experiment import as_experiment
+from genjax.diffusion import DiffusionModel, Sampler, paths, weighting
+from genjax.diffusion.as_experiment import DiffusionConfig, as_experiment
 from genjax.diffusion.preconditioning import (
     ErrorWeighting,
     precondition,
@@ -36,10 +36,8 @@ from genjax.diffusion.preconditioning import (
 )
 from genjax.experiment import Experiment
 from genjax.fields import Positive, Share
-from genjax.inputs import Inputs
-from genjax.models.backbone import Model, make_network
+from genjax.models.backbone import make_network
 from genjax.state import TrainState
-from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params, UserError
 
 
@@ -64,17 +62,13 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DiffusionConfig):
     """The sections of a config for this file."""
 
-    model: Model
     method: Method = Method()
-    inputs: Inputs = Inputs()
-    optim: Optim = Optim(ema_decay=0.999)
     sampler: Sampler = Sampler(
         name="heun", num_steps=18, spacing="karras", variance="fixed_small"
     )
-    likelihood: Likelihood = Likelihood()
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:

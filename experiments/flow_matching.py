@@ -26,7 +26,6 @@ from genjax import labels
 from genjax.axes import mean_over_dims
 from genjax.diffusion import (
     DiffusionModel,
-    Likelihood,
     Sampler,
     Times,
     Weighting,
@@ -36,12 +35,10 @@ from genjax.diffusion import (
     paths,
     quantity,
 )
-from genjax.diffusion.as_experiment import as_experiment
+from genjax.diffusion.as_experiment import DiffusionConfig, as_experiment
 from genjax.experiment import Experiment
-from genjax.inputs import Inputs
-from genjax.models.backbone import Model, make_network
+from genjax.models.backbone import make_network
 from genjax.state import TrainState
-from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params
 
 PATH = paths.rectified_flow()
@@ -57,15 +54,11 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DiffusionConfig):
     """The sections of a config for this file."""
 
-    model: Model
     method: Method = Method()
-    inputs: Inputs = Inputs()
-    optim: Optim = Optim(ema_decay=0.999)
     sampler: Sampler = Sampler(name="heun", num_steps=20, spacing="linear")
-    likelihood: Likelihood = Likelihood()
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:

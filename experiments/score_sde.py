@@ -33,8 +33,8 @@ import jax
 import jax.numpy as jnp
 
 from genjax.axes import mean_over_dims
-from genjax.diffusion import DiffusionModel, GaussianPath, Likelihood, Sampler
-from genjax.diffusion.as_experiment import as_experiment
+from genjax.diffusion import DiffusionModel, GaussianPath, Sampler
+from genjax.diffusion.as_experiment import DiffusionConfig, as_experiment
 from genjax.diffusion.continuous import weighted_times
 from genjax.diffusion.denoiser import as_denoiser
 from genjax.diffusion.likelihood import dequantize
@@ -42,11 +42,9 @@ from genjax.diffusion.pixel_features import network_input
 from genjax.diffusion.sde import SDE
 from genjax.experiment import Experiment
 from genjax.fields import Share, Steps
-from genjax.inputs import Inputs
-from genjax.models.backbone import Model, make_network
+from genjax.models.backbone import make_network
 from genjax.models.noisy_classifier import class_error, make_noisy_classifier
 from genjax.state import TrainState
-from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params, UserError
 
 DrawTimes = Callable[[Key, int], tuple[Array, Array]]  # (key, num) -> (t, weight)
@@ -69,15 +67,11 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DiffusionConfig):
     """The sections of a config for this file."""
 
-    model: Model
     method: Method = Method()
-    inputs: Inputs = Inputs()
-    optim: Optim = Optim(ema_decay=0.9999)
     sampler: Sampler = Sampler(name="predictor_corrector", num_steps=1000)
-    likelihood: Likelihood = Likelihood()
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:

@@ -33,13 +33,11 @@ from genjax.diffusion import (
     continuous,
     paths,
 )
-from genjax.diffusion.as_experiment import as_experiment
+from genjax.diffusion.as_experiment import DiffusionConfig, as_experiment
 from genjax.experiment import Experiment
-from genjax.inputs import Inputs
-from genjax.models.backbone import Model, make_network
+from genjax.models.backbone import make_network
 from genjax.nn.embeddings import with_fourier
 from genjax.state import TrainState
-from genjax.training.learner import Optim
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params, UserError
 
 
@@ -61,13 +59,10 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DiffusionConfig):
     """The sections of a config for this file."""
 
-    model: Model
     method: Method = Method()
-    inputs: Inputs = Inputs()
-    optim: Optim = Optim(ema_decay=0.999)
     sampler: Sampler = Sampler(
         name="ancestral", num_steps=100, spacing="linear", variance="fixed_small"
     )

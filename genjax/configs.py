@@ -124,8 +124,9 @@ TINY = {
         "steps_per_call": 2,
     },
     "evaluation": {"batch_size": 16, "num_samples": 16, "limit": 32},
+    "sampler": {"num_steps": 4},
 }
-"""What the variant "tiny" of every config has in common."""
+"""What the variant "tiny" of every config has in common, where there is the field."""
 
 # --- files ----------------------------------------------------------------------------
 
@@ -152,7 +153,9 @@ def load(location: str) -> ConfigDict:
         raise UserError(f"{file} gives no config: get_config returned {stated!r}")
     stated = stated.to_dict()
     if variant == "tiny":
-        stated = merged(stated, TINY, variants.get("tiny", {}))
+        known = flatten(complete(stated, beside=path))
+        tiny = nested({k: v for k, v in flatten(TINY).items() if k in known})
+        stated = merged(stated, tiny, variants.get("tiny", {}))
     return complete(stated, beside=path)
 
 

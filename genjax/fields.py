@@ -99,8 +99,10 @@ def fields_of(section: type) -> Mapping[str, Field]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        meaning = meanings.get(field.name, "")
-        found[field.name] = Field(hints[field.name], default, meaning)
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(default):  # of several sections that one
+            kind = type(default)
+        found[field.name] = Field(kind, default, meanings.get(field.name, ""))
     return found
 
 

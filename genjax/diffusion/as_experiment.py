@@ -1,39 +1,33 @@
 """The experiment of a diffusion model: what it can do follows from the model alone."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from genjax import labels
+from genjax.diffusion.likelihood import LearnedBound, Likelihood
 from genjax.diffusion.model import DiffusionModel
 from genjax.experiment import Experiment
-from genjax.log_likelihood import LogLikelihood
+from genjax.inputs import Inputs
+from genjax.models.backbone import Model
 from genjax.state import TrainState
-from genjax.training.learner import Optim
+from genjax.training.learner import SMALL_SCALE, Optim
 from genjax.training.optim import LossFn
 from genjax.typing import Array, Batch, Key, Metrics, Params
 
 
-@runtime_checkable
-class Measure(Protocol):
-    """config.likelihood: how a model's log p is taken."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """The sections of a config that every diffusion experiment has."""
 
-    def of(self, model: DiffusionModel) -> LogLikelihood[TrainState] | None:
-        """That of a model; None: it is not taken."""
-        ...
-
-
-@runtime_checkable
-class Sections(Protocol):
-    """What is asked of an experiment's Config."""
-
-    @property
-    def optim(self) -> Optim: ...  # noqa: D102
-    @property
-    def likelihood(self) -> Measure: ...  # noqa: D102
+    model: Model
+    inputs: Inputs = Inputs()
+    optim: Optim = SMALL_SCALE
+    likelihood: Likelihood | LearnedBound = Likelihood()
 
 
 def as_experiment(
-    config: Sections,
+    config: DiffusionConfig,
     model: DiffusionModel,
     init: Callable[[Key], Params],
     *,

@@ -152,3 +152,7 @@ class Optim:
             snapshot_step=0,
         )
         return slower.learner()
+
+
+SMALL_SCALE = Optim(learning_rate=1e-3, warmup_steps=100, clip=1.0, ema_decay=0.999)
+"""What suits networks that a laptop trains; configs of a paper's size state its own."""

@@ -185,10 +185,8 @@ def climb(
 
 def write(table: Rows, index: Array, rows: Rows) -> Rows:
     """The table with these rows in the places `index`; the first of equal ones."""
-    place = first_of_each(index, len(table.q.mean))
-    return jax.tree.map(
-        lambda leaf, row: leaf.at[place].set(row, mode="drop"), table, rows
-    )
+    at = first_of_each(index, len(table.q.mean))
+    return jax.tree.map(lambda t, r: t.at[at].set(r, mode="drop"), table, rows)
 
 
 def first_of_each(index: Array, nowhere: int) -> Array:

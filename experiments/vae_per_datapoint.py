@@ -8,9 +8,9 @@ arXiv:1206.7051). A step of training is variational EM on a minibatch, with the 
   E  the rows of the minibatch's examples climb the ELBO for a few steps of their Adam
   M  the decoder takes one step at the rows' new place
 
-N examples cost 2 N D numbers (and Adam's twice as many), which no encoder shares; and
-nothing is known of a new image until its own posterior has been optimised from the
-prior. `experiments/vae.py` has the other side, and measures the gap between the two.
+N examples cost 2 N D numbers (and Adam's twice as many), which no encoder shares; a new
+image's posterior must first be optimised from the prior. `experiments/vae.py` has the
+other side, and measures the gap between the two.
 """
 
 import dataclasses
@@ -185,10 +185,8 @@ def climb(
 
 def write(table: Rows, index: Array, rows: Rows) -> Rows:
     """The table with these rows in the places `index`; the first of equal ones."""
-    place = first_of_each(index, len(table.q.mean))
-    return jax.tree.map(
-        lambda leaf, new: leaf.at[place].set(new, mode="drop"), table, rows
-    )
+    at = first_of_each(index, len(table.q.mean))
+    return jax.tree.map(lambda t, r: t.at[at].set(r, mode="drop"), table, rows)
 
 
 def first_of_each(index: Array, nowhere: int) -> Array:

@@ -47,15 +47,8 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "evaluation.__main__": BASE | {"evaluation", "data", "disk", "training"},
     # where they all meet
     "run": BASE
-    | {
-        "configs",
-        "data",
-        "diffusion",
-        "evaluation",
-        "experiment",
-        "streams",
-        "training",
-    },
+    | {"choices", "configs", "data", "diffusion", "evaluation", "experiment"}
+    | {"streams", "training"},
     "modes": BASE
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
     | {"fields", "labels", "pictures", "run", "streams", "training"},

@@ -9,7 +9,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from genjax.data.toy import gaussian_mixture
-from genjax.diffusion import multistep, ode, samplers, solvers, times
+from genjax.diffusion import multistep, ode, solvers, stochastic, times
 from genjax.diffusion.denoiser import convert
 from tests.diffusion import gaussian, mixture
 from tests.diffusion.test_paths import PATHS
@@ -17,7 +17,7 @@ from tests.diffusion.test_paths import PATHS
 KEY = jax.random.key(5)
 DETERMINISTIC = {
     "euler": ode.euler,
-    "ddim": samplers.ddim,
+    "ddim": stochastic.ddim,
     "midpoint": ode.midpoint,
     "heun": ode.heun,
     "dpmpp_2m": functools.partial(multistep.dpmpp, order=2),

@@ -88,6 +88,8 @@ class UNet(nn.Module):
     num_res_blocks: for each resolution going down; one more going up.
     attention_resolutions: heights of the feature maps that get self-attention. The
         middle always has it.
+    num_heads: of each self-attention; they share its channels.
+    dropout: share of each block's features that is set to 0 in training.
     num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, whose embedding is
         added to the time's, and num_classes: the null label, "no class", for
         classifier-free guidance.
@@ -104,7 +106,8 @@ class UNet(nn.Module):
         progressive_input.
     up_attention: going up, after "each" block of a resolution or the "last".
     scale_skips: sums of two branches are divided by sqrt(2), to keep their variance.
-    adaptive_norm: see ResBlock.
+    adaptive_norm: the embedding scales and shifts each block's second norm (ResBlock)
+        instead of being added before it.
     progressive_input: the image itself, halved as often, is added at each resolution.
     """
 

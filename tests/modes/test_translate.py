@@ -108,7 +108,7 @@ def test_label_preservation_of_known_answers(tmp_path, monkeypatch, capsys):
 
 
 def test_each_image_of_the_shorter_domain_counts_once(tmp_path, monkeypatch):
-    """A holds some 40 test images of 3, B of 5: and the shorter one begins anew."""
+    """45 test images of 3 and 48 of 4: the shorter domain begins anew."""
 
     def corner(images):
         return images, jax.nn.one_hot(jnp.zeros(len(images), jnp.int32), 10)
@@ -116,7 +116,7 @@ def test_each_image_of_the_shorter_domain_counts_once(tmp_path, monkeypatch):
     judge = Extractor(name="zero", apply=corner, note="by hand")
     monkeypatch.setattr(translate, "load_judge", lambda name, spec: judge)
     data = {"name": "domains", "a": {"name": "digits", "label": 3}}
-    data["b"] = {"name": "digits", "label": 5}
+    data["b"] = {"name": "digits", "label": 4}
     run = run_for(tmp_path, inverter, data, limit=1000)
     short, long = sorted(run.spec.eval_sizes)
     _, protocol = translate.score(run, Options(extractor="zero"), run.state(None)[0])

@@ -8,6 +8,7 @@ method, and what that imports from genjax holds the formulas. genjax/run.py puts
 experiment and its data together, and genjax/modes/ does what --mode says.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from genjax import commandline
 from genjax.typing import DivergedError, SaveError, Stopped, UserError
 
 EXIT_USER, EXIT_STOPPED, EXIT_DIVERGED, EXIT_NOT_SAVED = 2, 75, 77, 78
+EXIT_NO_READER = 141  # as of a program that SIGPIPE ends
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,8 +25,9 @@ def main(argv: Sequence[str]) -> int:
         text = commandline.answer(argv)
         if text is not None:
             print(text)
-            return 0
-        commandline.parse(argv).start()
+        else:
+            commandline.parse(argv).start()
+        sys.stdout.flush()
     except UserError as error:
         return _say(error, EXIT_USER)
     except Stopped as place:
@@ -33,6 +36,10 @@ def main(argv: Sequence[str]) -> int:
         return _say(error, EXIT_DIVERGED)
     except SaveError as error:
         return _say(error, EXIT_NOT_SAVED)
+    except BrokenPipeError:  # the reader of the output has had enough, like `head`
+        # what is still in the buffer would fail once more at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NO_READER
     return 0
 
 

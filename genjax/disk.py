@@ -1,6 +1,7 @@
 """Files written whole or not at all."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import uuid
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from genjax.typing import SaveError
+
+PART = ".part"  # how the names of unfinished files end
 
 
 @contextlib.contextmanager
@@ -28,18 +31,42 @@ def saving(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes path's place once it is whole, or not at all.
 
-    Its bytes are on the disk before it takes the name. Raises OSError.
+    Its bytes are on the disk before it takes the name. What a killed process leaves of
+    it is for `remove_parts`. Raises OSError.
     """
     # A name of its own: two processes may write the same path at once.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
-        with open(part, "wb") as file:
+        with _locked(part) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+            os.replace(part, path)  # before it is closed, which unlocks it
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes from a folder what killed processes had begun to write there.
+
+    Files that a living process writes, on this machine or another, stay; all do where
+    the disk has no locks.
+    """
+    for part in folder.glob(f".*{PART}"):
+        with contextlib.suppress(OSError), open(part, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds it
+            part.unlink()
+
+
+def _locked(part: Path) -> BinaryIO:
+    """A new file that `remove_parts` leaves alone until it is closed."""
+    while True:
+        file = open(part, "wb")
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # removed before it was locked
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -25,6 +25,7 @@ from genjax.fields import (
 from genjax.typing import UserError
 
 ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("[!_]*.py"))
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "experiments").glob("[!_]*.py"))
 
 
@@ -207,6 +208,13 @@ def undescribed(section: type) -> list[str]:
         for name, field in fields.fields_of(inner).items()
         if not field.meaning and fields.section_kind(field.kind) is None
     ]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_field_of_a_config_has_a_meaning(name):
+    """Those of its networks too, which their docstrings give."""
+    shown = configs.flatten(configs.described(configs.load(name).to_dict()))
+    assert not [field for field, said in shown.items() if not said.meaning]
 
 
 def test_every_common_field_has_a_meaning():

@@ -488,6 +488,15 @@ def test_examples_of_modes_are_commands():
         )
 
 
+def test_a_reader_that_has_had_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, str(ROOT / "launch.py"), "--list"]
+    done = subprocess.run(program, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (launch.EXIT_NO_READER, b"")
+
+
 def test_list_names_the_configs(capsys):
     said, _ = run_here(capsys, "--list")
     names = [line.split()[0] for line in said.splitlines()]

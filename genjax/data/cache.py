@@ -2,8 +2,9 @@
 
 Each split is three files, named after the split and a hash of its sources: images and
 labels as .npy, and a .json with their shapes and checksums. They are written under
-another name and renamed when whole, the .json last; a file that has been damaged since
-is noticed by its checksum and made again.
+another name and renamed when whole, the .json last; what a killed process leaves of
+them is removed by the next one. A file that has been damaged since is noticed by its
+checksum and made again.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from absl import logging
 
 from genjax.data.readahead import read_ahead
 from genjax.data.split import Split, split_from_arrays
-from genjax.disk import replacing
+from genjax.disk import remove_parts, replacing
 from genjax.typing import UserError
 
 # A split of up to this many decoded bytes is cached and mapped; a larger one is decoded
@@ -55,6 +56,7 @@ def in_memory(
         "image": ((len(split), *shape), np.dtype(np.uint8)),
         "label": ((len(split),), np.dtype(np.int32)),
     }
+    remove_parts(stem.parent)
     arrays = _open(stem, wanted)
     if arrays is None:
         try:

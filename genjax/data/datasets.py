@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,12 @@ from genjax.data import toy
 from genjax.data.domains import known_map as mapped_domains
 from genjax.data.domains import two_domains
 from genjax.data.folder import folder
-from genjax.data.split import Dataset, fingerprint_of, split_from_arrays
+from genjax.data.split import (
+    Dataset,
+    fingerprint_of,
+    image_spec,
+    split_from_arrays,
+)
 from genjax.data.stacked_mnist import stacked_mnist
 from genjax.data.tfds_images import builder_names, tfds_images
 from genjax.typing import Config, DataSpec, UserError
@@ -63,7 +68,7 @@ def load(
     and data that are missing or damaged.
     """
     loader = _loader(name)
-    takes = inspect.signature(loader).parameters
+    takes = inspect.signature(loader).parameters.keys()
     place = {"dir": dir, "cache_dir": cache_dir, "download": download}
     options: dict[str, Any] = {
         "train_split": train_split,
@@ -79,18 +84,26 @@ def load(
         "b": b,
         "known_map": known_map,
     }
-    given = {key: value for key, value in options.items() if value is not None}
-    for option in given.keys() - takes.keys():
-        known = ", ".join(key for key in options if key in takes) or "none"
-        raise UserError(
-            f"the data set {name!r} has no option {option!r} (it has: {known}); leave "
-            f"data.{option} out"
-        )
-    given |= {key: value for key, value in place.items() if key in takes}
-    dataset = loader(name, **given)
+    given = _given(name, options, takes)
+    dataset = loader(name, **given, **{k: place[k] for k in place.keys() & takes})
     if dataset is None:
         raise _unknown(name)
     return dataset
+
+
+def _given(
+    name: str, options: Mapping[str, Any], takes: Collection[str]
+) -> dict[str, Any]:
+    """The options that are not None. Raises UserError for one that is not taken."""
+    given = {key: value for key, value in options.items() if value is not None}
+    for option in given:
+        if option not in takes:
+            known = ", ".join(key for key in options if key in takes) or "none"
+            raise UserError(
+                f"the data set {name!r} has no option {option!r} (it has: {known}); "
+                f"leave data.{option} out"
+            )
+    return given
 
 
 def _loader(name: str) -> Callable[..., Dataset | None]:
@@ -136,14 +149,8 @@ def digits(name: str = "digits", *, eval_split: str = "test") -> Dataset:
         )
         for part in ("train", eval_split)
     )
-    spec = DataSpec(
-        name=name,
-        shape=(8, 8, 1),
-        dtype="uint8",
-        num_levels=17,
-        num_train=len(train),
-        num_eval=len(held_out),
-        num_classes=10,
+    spec = image_spec(
+        name, train, held_out, shape=(8, 8, 1), num_levels=17, num_classes=10
     )
     fingerprint = fingerprint_of(spec, eval_split=eval_split)
     return Dataset(spec=spec, train=train, eval=held_out, fingerprint=fingerprint)

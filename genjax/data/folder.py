@@ -14,9 +14,17 @@ from PIL import Image, ImageOps
 
 from genjax.data import cache
 from genjax.data.crop import center_square
-from genjax.data.split import Dataset, Examples, Labels, Rows, Split, fingerprint_of
+from genjax.data.split import (
+    Dataset,
+    Examples,
+    Labels,
+    Rows,
+    Split,
+    fingerprint_of,
+    image_spec,
+)
 from genjax.disk import write_atomically
-from genjax.typing import DataSpec, SaveError, UserError
+from genjax.typing import SaveError, UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MODES = {"rgb": "RGB", "gray": "L"}
@@ -57,10 +65,7 @@ def folder(
     more than 2^26 pixels, or of more than 8 bits a channel.
     """
     root = _checked_root(dir)
-    if color not in MODES:
-        raise UserError(f"color must be 'rgb' or 'gray', not {color!r}; set data.color")
-    if image_size is not None and image_size < 1:
-        raise UserError(f"image_size must be positive, got {image_size}")
+    _check_form(image_size, color)
     paths = pictures_below(root)
     if len(paths) < 2:
         raise UserError(
@@ -68,36 +73,17 @@ def folder(
             "needed, to train and to evaluate; set data.dir"
         )
     classes = _classes(root, paths)
-    mode = MODES[color]
-    if image_size is None:
-        width, height = open_picture(root / paths[0], mode).size
-    else:
-        width = height = image_size
-    shape = (height, width, len(mode.replace("L", "1")))
+    reader = _reader_of("folder", root, paths, image_size, MODES[color], classes)
     train, held_out = (
         _split(
-            _Reader(
-                title=f"folder {part}",
-                root=root,
-                paths=tuple(chosen),
-                classes=classes,
-                shape=shape,
-                mode=mode,
-                image_size=image_size,
-            ),
+            dataclasses.replace(reader, title=f"folder {part}", paths=tuple(chosen)),
             in_memory,
             cache_dir,
         )
         for part, chosen in _held_out(paths, eval_fraction).items()
     )
-    spec = DataSpec(
-        name=name,
-        shape=shape,
-        dtype="uint8",
-        num_levels=256,
-        num_train=len(train),
-        num_eval=len(held_out),
-        num_classes=len(classes),
+    spec = image_spec(
+        name, train, held_out, shape=reader.shape, num_classes=len(classes)
     )
     fingerprint = fingerprint_of(
         spec,
@@ -119,19 +105,7 @@ def pictures(
     root = _checked_root(dir)
     paths = pictures_below(root)
     mode = MODES[color]
-    if image_size is None:
-        size = open_picture(root / paths[0], mode).size[::-1]
-    else:
-        size = (image_size, image_size)
-    reader = _Reader(
-        title=root.name,
-        root=root,
-        paths=tuple(paths),
-        classes=(),
-        shape=(*size, len(mode.replace("L", "1"))),
-        mode=mode,
-        image_size=image_size,
-    )
+    reader = _reader_of(root.name, root, paths, image_size, mode)
     identity = [image_size, mode, content_of(root, paths)]
     return _split(reader, False, None), _digest(identity)
 
@@ -143,6 +117,13 @@ def _checked_root(dir: str | None) -> Path:
     if not root.is_dir():
         raise UserError(f"{root} is not a directory; set data.dir to one of pictures")
     return root
+
+
+def _check_form(image_size: int | None, color: str) -> None:
+    if color not in MODES:
+        raise UserError(f"color must be 'rgb' or 'gray', not {color!r}; set data.color")
+    if image_size is not None and image_size < 1:
+        raise UserError(f"image_size must be positive, got {image_size}")
 
 
 def pictures_below(root: Path) -> list[str]:
@@ -279,6 +260,33 @@ class _Reader:
                 "to crop and resize them all"
             )
         return np.asarray(picture).reshape(self.shape)
+
+
+def _reader_of(
+    title: str,
+    root: Path,
+    paths: Sequence[str],
+    image_size: int | None,
+    mode: str,
+    classes: tuple[str, ...] = (),
+) -> _Reader:
+    """All of these pictures. Without an image_size, the first says how large they are.
+
+    Raises UserError for a first picture that cannot be decoded.
+    """
+    if image_size is None:
+        width, height = open_picture(root / paths[0], mode).size
+    else:
+        width = height = image_size
+    return _Reader(
+        title=title,
+        root=root,
+        paths=tuple(paths),
+        classes=classes,
+        shape=(height, width, len(mode.replace("L", "1"))),
+        mode=mode,
+        image_size=image_size,
+    )
 
 
 def _split(reader: _Reader, keep: bool | None, cache_dir: str | None) -> Split:

@@ -72,6 +72,27 @@ class Dataset:
     fingerprint: str
 
 
+def image_spec(
+    name: str,
+    train: Split,
+    held_out: Split,
+    *,
+    shape: tuple[int, ...],
+    num_levels: int = 256,
+    num_classes: int,
+) -> DataSpec:
+    """What two splits of uint8 images are."""
+    return DataSpec(
+        name=name,
+        shape=shape,
+        dtype="uint8",
+        num_levels=num_levels,
+        num_train=len(train),
+        num_eval=len(held_out),
+        num_classes=num_classes,
+    )
+
+
 def fingerprint_of(spec: DataSpec, **choices: str | int | float | None) -> str:
     """12 hexadecimal digits of what makes two data sets the same.
 

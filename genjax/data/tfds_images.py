@@ -16,8 +16,16 @@ from PIL import Image
 from genjax.data import cache
 from genjax.data.crop import center_square
 from genjax.data.prepare import prepare
-from genjax.data.split import Dataset, Examples, Labels, Rows, Split, fingerprint_of
-from genjax.typing import DataSpec, UserError
+from genjax.data.split import (
+    Dataset,
+    Examples,
+    Labels,
+    Rows,
+    Split,
+    fingerprint_of,
+    image_spec,
+)
+from genjax.typing import UserError
 
 
 def builder_names() -> list[str]:
@@ -55,30 +63,20 @@ def tfds_images(
     Label: the class among the data set's supervised keys, or else its first class; a
     data set without classes has num_classes 0 and label 0. Raises UserError.
     """
-    builder = _builder(name, dir)
+    builder = _prepared_builder(name, dir, download)
     if builder is None:
         return None
-    if not builder.is_prepared():
-        if not download:
-            raise UserError(
-                f"{name} is not prepared in {builder.data_path}; set data.dir or "
-                "TFDS_DATA_DIR to where it is, or allow data.download"
-            )
-        prepare(builder)
-        builder = _builder(name, dir)  # this one reads what has been prepared
     columns = _columns(builder, image_size)
     splits = [
         _split(builder, part, columns, in_memory, cache_dir)
         for part in (train_split, eval_split or _default_eval_split(builder))
     ]
     train, held_out = splits
-    spec = DataSpec(
-        name=name,
+    spec = image_spec(
+        name,
+        train,
+        held_out,
         shape=columns.shape,
-        dtype="uint8",
-        num_levels=256,
-        num_train=len(train),
-        num_eval=len(held_out),
         num_classes=columns.num_classes,
     )
     fingerprint = fingerprint_of(
@@ -120,6 +118,20 @@ def _builder(name: str, dir: str | None) -> Any:
             f"TFDS cannot open {name!r} ({first}); write its name as TFDS does, "
             "name, name/config or name:version, in data.name"
         ) from error
+
+
+def _prepared_builder(name: str, dir: str | None, download: bool) -> Any:
+    """The builder of a data set that can be read, or None for an unknown name."""
+    builder = _builder(name, dir)
+    if builder is None or builder.is_prepared():
+        return builder
+    if not download:
+        raise UserError(
+            f"{name} is not prepared in {builder.data_path}; set data.dir or "
+            "TFDS_DATA_DIR to where it is, or allow data.download"
+        )
+    prepare(builder)
+    return _builder(name, dir)  # this one reads what has been prepared
 
 
 def _columns(builder: Any, image_size: int | None) -> _Columns:

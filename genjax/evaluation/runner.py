@@ -103,15 +103,7 @@ class Evaluator(Generic[StateT]):
             every process, or they wait for each other. True raises Stopped.
         Raises UserError if num_samples or sample_chunk makes no sense.
         """
-        if num_samples < 0 or num_samples == 1:
-            raise UserError(
-                "the number of samples to evaluate must be 0 (none) or at least 2, but "
-                f"is {num_samples}"
-            )
-        if sample_chunk < 1:
-            raise UserError(
-                f"the samples drawn at a time must be 1 or more, but are {sample_chunk}"
-            )
+        _check_numbers(num_samples, sample_chunk)
         self._experiment = experiment
         self._spec = spec
         self._batches = batches
@@ -338,6 +330,18 @@ class Evaluator(Generic[StateT]):
             if missing := self._panel.missing(self._num_samples):
                 reasons["panel"] = missing
         return reasons | not_available(self._reference, self._spec)
+
+
+def _check_numbers(num_samples: int, sample_chunk: int) -> None:
+    if num_samples < 0 or num_samples == 1:
+        raise UserError(
+            "the number of samples to evaluate must be 0 (none) or at least 2, but is "
+            f"{num_samples}"
+        )
+    if sample_chunk < 1:
+        raise UserError(
+            f"the samples drawn at a time must be 1 or more, but are {sample_chunk}"
+        )
 
 
 def choose_weights(

@@ -143,23 +143,14 @@ def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any
     if source.other is not None:
         test, _ = summary_of(source.other, source, network)
     modes = known_modes(source.spec.name)
-    num_classes = source.spec.num_classes
-    found = sample_metrics(
-        drawn,
-        reference=reference,
-        test=test,
-        extractor=network,
-        modes=modes,
-        num_classes=num_classes,
-    )
+    common: dict[str, Any] = {
+        "reference": reference,
+        "extractor": network,
+        "num_classes": source.spec.num_classes,
+    }
+    found = sample_metrics(drawn, test=test, modes=modes, **common)
     if test is not None:
-        found |= floors(
-            reference=reference,
-            test=test,
-            num_samples=drawn.count,
-            extractor=network,
-            num_classes=num_classes,
-        )
+        found |= floors(test=test, num_samples=drawn.count, **common)
     protocol: dict[str, Any] = {
         "data": source.spec.name,
         "data_fingerprint": source.fingerprint[:12],
@@ -168,33 +159,37 @@ def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any
         "n_test": 0 if test is None else test.count,
         "not_available": not_available(reference, source.spec),
     }
-    protocol |= sample_protocol(
-        reference=reference,
-        num_samples=drawn.count,
-        extractor=network,
-        modes=modes,
-        num_classes=num_classes,
-    )
-    if test is not None:
-        panel = Panel(
-            reference,
-            test,
-            spec=source.spec,
-            extractor=None if network is None else network.name,
-            keep_floors=keep_floors,
-        )
-        missing = panel.missing(drawn.count)
-        if missing is None:
-            found |= panel(drawn)
-            protocol |= panel.protocol(drawn.count)
-        else:
-            protocol["not_available"]["panel"] = missing
-    else:
-        protocol["not_available"]["panel"] = (
-            f"{source.spec.name} is one set: there is no test split"
-        )
+    protocol |= sample_protocol(num_samples=drawn.count, modes=modes, **common)
+    scored, said, missing = panel_of(drawn, source, reference, test, network)
+    found |= scored
+    protocol |= said
+    if missing is not None:
+        protocol["not_available"]["panel"] = missing
     protocol["not_finite"] = [k for k, v in found.items() if not math.isfinite(v)]
     return {"protocol": protocol, "metrics": found}
+
+
+def panel_of(
+    drawn: Summary,
+    source: Source,
+    reference: Summary,
+    test: Summary | None,
+    network: Extractor | None,
+) -> tuple[dict[str, float], dict[str, Any], str | None]:
+    """(metrics, protocol, None) of the panel, or ({}, {}, why there is none)."""
+    if test is None:
+        return {}, {}, f"{source.spec.name} is one set: there is no test split"
+    panel = Panel(
+        reference,
+        test,
+        spec=source.spec,
+        extractor=None if network is None else network.name,
+        keep_floors=keep_floors,
+    )
+    missing = panel.missing(drawn.count)
+    if missing is not None:
+        return {}, {}, missing
+    return panel(drawn), panel.protocol(drawn.count), None
 
 
 def keep_reference(source: Source, extractor: str | None) -> dict[str, Any]:

@@ -65,50 +65,80 @@ def summarize(
     Raises ValueError if a chunk is not what spec says or there is none; Stopped when
     should_stop() is true.
     """
-    is_image = spec.dtype == "uint8"
-    total, levels, points, count = None, None, [], 0
-    features, predicted = None, []
-    kept: dict[str, list[np.ndarray]] = {"rows": [], "feature_rows": [], "logits": []}
+    sums = _Sums(spec, keep)
     for chunk in chunks:
         if should_stop():
-            raise Stopped(f"while reading {name}, after {count} examples")
+            raise Stopped(f"while reading {name}, after {sums.count} examples")
         _check(chunk, name, spec)
         if len(chunk) == 0:
             continue
-        count += len(chunk)
-        if math.prod(spec.shape) <= MAX_DIMS:
-            scaled = chunk / (spec.num_levels - 1) if is_image else chunk
-            part = moments(scaled)
-            total = part if total is None else merge(total, part)
-        if is_image:
-            part = level_counts(chunk, spec.num_levels)
-            levels = part if levels is None else levels + part
-        else:
-            points.append(chunk)
-        if keep:
-            kept["rows"].append(chunk.reshape(len(chunk), -1))
+        sums.add_examples(chunk)
         if extractor is not None:
-            found, logits = jax.device_get(extractor.apply(chunk))
-            part = moments(found)
-            features = part if features is None else merge(features, part)
-            if keep:
-                kept["feature_rows"].append(found)
-            if logits is not None:
-                predicted.append(logits.argmax(axis=-1))
-                if keep:
-                    kept["logits"].append(logits)
-    if count == 0:
+            sums.add_features(*jax.device_get(extractor.apply(chunk)))
+    if sums.count == 0:
         raise ValueError(f"there is not one example in {name}")
-    return Summary(
-        name,
-        count,
-        total,
-        levels,
-        np.concatenate(points) if points else None,
-        features,
-        np.concatenate(predicted) if predicted else None,
-        **{name: np.concatenate(parts) for name, parts in kept.items() if parts},
-    )
+    return sums.summary(name)
+
+
+class _Sums:
+    """A summary while it is being added up, chunk by chunk."""
+
+    def __init__(self, spec: DataSpec, keep: bool):
+        self.count = 0
+        self._spec = spec
+        self._keep = keep
+        self._moments: SampleMoments | None = None
+        self._levels: np.ndarray | None = None
+        self._features: SampleMoments | None = None
+        self._rows: dict[str, list[np.ndarray]] = {}  # by the field of Summary
+
+    def add_examples(self, chunk: np.ndarray) -> None:
+        """Images or points: (n, *spec.shape)."""
+        self.count += len(chunk)
+        num_levels = self._spec.num_levels
+        is_image = self._spec.dtype == "uint8"
+        if math.prod(self._spec.shape) <= MAX_DIMS:
+            scaled = chunk / (num_levels - 1) if is_image else chunk
+            self._moments = _merged(self._moments, scaled)
+        if is_image:
+            counts = level_counts(chunk, num_levels)
+            self._levels = counts if self._levels is None else self._levels + counts
+        else:
+            self._append("points", chunk)
+        if self._keep:
+            self._append("rows", chunk.reshape(len(chunk), -1))
+
+    def add_features(self, features: np.ndarray, logits: np.ndarray | None) -> None:
+        """What an extractor says of a chunk: (n, features), and (n, classes)."""
+        self._features = _merged(self._features, features)
+        if self._keep:
+            self._append("feature_rows", features)
+        if logits is not None:
+            self._append("predicted", logits.argmax(axis=-1))
+            if self._keep:
+                self._append("logits", logits)
+
+    def summary(self, name: str) -> Summary:
+        """Of all chunks so far."""
+        rows = {field: np.concatenate(parts) for field, parts in self._rows.items()}
+        return Summary(
+            name=name,
+            count=self.count,
+            moments=self._moments,
+            levels=self._levels,
+            points=rows.pop("points", None),
+            features=self._features,
+            **rows,
+        )
+
+    def _append(self, field: str, rows: np.ndarray) -> None:
+        self._rows.setdefault(field, []).append(rows)
+
+
+def _merged(total: SampleMoments | None, rows: np.ndarray) -> SampleMoments:
+    """The moments of these rows too."""
+    part = moments(rows)
+    return part if total is None else merge(total, part)
 
 
 def level_counts(images: np.ndarray, num_levels: int) -> Int[np.ndarray, "d l"]:

@@ -41,6 +41,30 @@ def fit(
     variables: Any = jax.jit(network.init)(init_key, jnp.asarray(images[:1]))
     update = optimizer(epochs * per_epoch)
     data = jax.device_put((images, labels))
+    run_epoch = _compiled_epoch(network, update, augment, step_key)
+    params = variables.pop("params")
+    state = (params, variables, update.init(params))
+    for epoch in range(epochs):
+        seed = int(jax.random.bits(jax.random.fold_in(order_key, epoch)))
+        order = np.random.default_rng(seed).permutation(len(images))
+        rows = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
+        steps = np.arange(epoch * per_epoch, (epoch + 1) * per_epoch)
+        state, losses = run_epoch(state, data, rows, steps)
+        say(int(steps[-1]) + 1, epochs * per_epoch, float(losses.mean()))
+    return {"params": state[0], **state[1]}
+
+
+def _compiled_epoch(
+    network: nn.Module,
+    update: optax.GradientTransformation,
+    augment: Callable[[Key, Array], Array] | None,
+    step_key: Key,
+) -> Callable[..., tuple[Any, Array]]:
+    """(state, data, rows, steps) -> (state, losses), a scan over the steps.
+
+    state: (params, batch statistics, that of `update`), which is donated. data:
+    (images, labels). rows: (steps, batch) of the data. steps: their numbers.
+    """
 
     def loss_fn(params, stats, image, label, key) -> tuple[Array, Any]:
         out, stats = network.apply(
@@ -72,16 +96,7 @@ def fit(
     def run_epoch(state, data, rows, steps) -> tuple[Any, Array]:
         return jax.lax.scan(functools.partial(step, data), state, (rows, steps))
 
-    params = variables.pop("params")
-    state = (params, variables, update.init(params))
-    for epoch in range(epochs):
-        seed = int(jax.random.bits(jax.random.fold_in(order_key, epoch)))
-        order = np.random.default_rng(seed).permutation(len(images))
-        rows = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
-        steps = np.arange(epoch * per_epoch, (epoch + 1) * per_epoch)
-        state, losses = run_epoch(state, data, rows, steps)
-        say(int(steps[-1]) + 1, epochs * per_epoch, float(losses.mean()))
-    return {"params": state[0], **state[1]}
+    return run_epoch
 
 
 def accuracy(

@@ -12,16 +12,21 @@ arXiv:1802.05637, eq. 3).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from genjax.models.players import (
+    Classes,
+    Discriminator,
+    Generator,
+    projection,
+    with_one_hot,
+)
 from genjax.nn.conv import Conv
 from genjax.nn.conv_transpose import ConvTranspose
-from genjax.nn.embeddings import check_label
 from genjax.nn.norms import BATCH_MOMENTUM, minibatch_std, spectral
 from genjax.nn.resample import num_halvings
 from genjax.typing import Array, Key
@@ -34,33 +39,19 @@ def gain_init(key: Key, shape: Sequence[int], dtype: object) -> Array:
     return 1.0 + weight_init(key, shape, dtype)
 
 
-class DCGANGenerator(nn.Module):
-    """Noise to images of size `shape`, (height, width, channels).
+class DCGANGenerator(Generator):
+    """Noise to images of size `shape` in [-1, 1], which can be halved.
 
     channels: features at half of the image's size.
-    num_classes: 0: unconditional, else labels are 0 ... num_classes - 1.
     """
 
-    shape: tuple[int, ...]
-    num_classes: int = 0
     channels: int = 64
 
-    @nn.compact
-    def __call__(
-        self,
-        z: Float[Array, "b d"],
-        label: Int[Array, " b"] | None = None,
-        *,
-        train: bool,
+    def examples(
+        self, z: Float[Array, "b d"], label: Classes | None, train: bool
     ) -> Float[Array, "b h w c"]:
-        """(B, *shape) in [-1, 1]; train: by the batch's statistics, not running ones.
-
-        Raises ValueError if labels and num_classes do not go together, or for a size
-        that cannot be halved.
-        """
-        check_label(label, self.num_classes)
-        if label is not None:
-            z = jnp.concatenate([z, jax.nn.one_hot(label, self.num_classes)], axis=-1)
+        """The label, one-hot, is a part of the noise."""
+        z = with_one_hot(z, label, self.num_classes)
 
         def activated(x: Array, name: str) -> Array:
             return nn.relu(_batch_norm(name, train)(x))
@@ -85,8 +76,10 @@ class DCGANGenerator(nn.Module):
         return x
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Discriminator):
     """Images, or packs of them along the channels, to logits.
+
+    With minibatch_std, a logit is not of its own row alone.
 
     channels: features after the first halving.
     norm: "batch", or "none", which penalties on the gradient at each example need.
@@ -94,32 +87,18 @@ class DCGANDiscriminator(nn.Module):
     minibatch_std: the last features are told how the batch varies.
     """
 
-    num_classes: int = 0
     channels: int = 64
     norm: Literal["batch", "none"] = "batch"
     spectral: bool = False
     minibatch_std: bool = False
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        label: Int[Array, " b"] | None = None,
-        *,
-        train: bool,
+    def logits(
+        self, x: Float[Array, "b h w c"], label: Classes | None, train: bool
     ) -> Float[Array, " b"]:
-        """Logits (B,), each of its own row alone when not train; but minibatch_std.
-
-        Raises ValueError for an unknown norm, if labels and num_classes do not go
-        together, or for a size that cannot be halved.
-        """
+        """(B,). Raises ValueError for an unknown norm."""
         if self.norm not in ("batch", "none"):
             raise ValueError(f"norm={self.norm!r} does not exist; known: batch, none")
-        check_label(label, self.num_classes)
-
-        def apply(layer: nn.Module, x: Array) -> Array:
-            return spectral(layer, train=train, enabled=self.spectral)(x)
-
+        wrap = partial(spectral, train=train, enabled=self.spectral)
         for i in range(num_halvings(*x.shape[1:3])):
             normed = self.norm == "batch" and i > 0  # section 3: not on the image
             layer = Conv(
@@ -130,21 +109,14 @@ class DCGANDiscriminator(nn.Module):
                 kernel_init=weight_init,
                 name=f"down{i}",
             )
-            x = apply(layer, x)
+            x = wrap(layer)(x)
             x = _batch_norm(f"down{i}_norm", train)(x) if normed else x
             x = nn.leaky_relu(x, 0.2)
         x = minibatch_std(x) if self.minibatch_std else x
         features = x.reshape(len(x), -1)
-        logits = apply(nn.Dense(1, kernel_init=weight_init, name="out"), features)
-        if label is None:
-            return logits[:, 0]
-        table = nn.Embed(
-            self.num_classes,
-            features.shape[-1],
-            embedding_init=weight_init,
-            name="label",
+        return projection(
+            features, label, self.num_classes, init=weight_init, wrap=wrap
         )
-        return logits[:, 0] + jnp.sum(apply(table, label) * features, axis=-1)
 
 
 def _batch_norm(name: str, train: bool) -> nn.BatchNorm:

@@ -94,7 +94,13 @@ class DiT(nn.Module):
     out_channels: channels of the result.
     patch: side of the squares that become tokens; it must divide height and width.
     width: features of a token; num_heads must divide it, and 4 a head if rotary.
-    num_classes, num_features, num_augment, dtype: as in `genjax.models.unet.UNet`.
+    depth: blocks.
+    num_heads: of each block's self-attention.
+    dropout: share of each branch's features that is set to 0 in training.
+    num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, and num_classes:
+        the null label, "no class".
+    dtype: of the arithmetic; parameters are float32.
+    num_features, num_augment: as in `genjax.models.unet.UNet`.
     position: "sincos": fixed, added to the tokens (the paper's); "rotary": in the
         heads of each block; "none": the tokens are a set.
     qk_norm: queries and keys of each head are normed to RMS 1, times learned scales.

@@ -44,12 +44,16 @@ def fields_of(
 
 
 def meanings_of(module: type[nn.Module]) -> dict[str, str]:
-    """{field: what the docstring's paragraph "field: ..." says}, in one line each."""
+    """{field: what the docstring's paragraph "field: ..." says}, in one line each.
+
+    Of fields that a module has from another one, that one's docstring says it.
+    """
     found: dict[str, str] = {}
     names = "|".join(f.name for f in dataclasses.fields(module))  # pyright: ignore
     start = re.compile(rf"(?:^|(?<=[.;] ))((?:(?:{names}), )*(?:{names})): ", re.M)
-    text = inspect.getdoc(module) or ""
-    for paragraph in text.split("\n\n"):
+    kinds = [kind for kind in reversed(module.__mro__) if issubclass(kind, nn.Module)]
+    texts = [inspect.cleandoc(kind.__doc__ or "") for kind in kinds[1:]]
+    for paragraph in "\n\n".join(texts).split("\n\n"):
         pieces = start.split(paragraph)
         for said, meaning in zip(pieces[1::2], pieces[2::2], strict=True):
             for name in said.split(", "):

@@ -15,8 +15,11 @@ class TimeMLP(nn.Module):
     """A function of a point and a time, with the shape of the point.
 
     width: features of the residual stream. depth: residual blocks.
-    num_classes, num_features, dtype: as in `genjax.models.unet.UNet`; label
-        num_classes: "no class".
+    dropout: share of each block's inner features that is set to 0 in training.
+    num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, and num_classes:
+        the null label, "no class".
+    dtype: of the arithmetic; parameters are float32.
+    num_features: as in `genjax.models.unet.UNet`.
     """
 
     out_channels: int

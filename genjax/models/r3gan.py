@@ -23,10 +23,10 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from genjax.models.players import Classes, Discriminator, Generator
 from genjax.nn.conv import Conv, Initializer
-from genjax.nn.embeddings import check_label
 from genjax.nn.resample import downsample, upsample
 from genjax.typing import Array
 
@@ -62,8 +62,8 @@ class Block(nn.Module):
         return x + contract(nn.leaky_relu(spread(h), SLOPE))
 
 
-class R3GANGenerator(nn.Module):
-    """Noise to images of size `shape`, (height, width, channels).
+class R3GANGenerator(Generator):
+    """Noise to images of size `shape`, without a last activation.
 
     widths: features of each resolution, from the image inwards; each next one is half
         as large. blocks: residual blocks of each.
@@ -73,28 +73,20 @@ class R3GANGenerator(nn.Module):
     class_dim: numbers of that embedding.
     """
 
-    shape: tuple[int, ...]
-    num_classes: int = 0
     widths: Sequence[int] = (768, 768, 768, 768)
     blocks: Sequence[int] = (2, 2, 2, 2)
     expansion: int = 2
     group_size: int = 16
     class_dim: int = 64
 
-    @nn.compact
-    def __call__(
-        self,
-        z: Float[Array, "b d"],
-        label: Int[Array, " b"] | None = None,
-        *,
-        train: bool = True,
+    def examples(
+        self, z: Float[Array, "b d"], label: Classes | None, train: bool
     ) -> Float[Array, "b h w c"]:
-        """(B, *shape), without a last activation; `train` changes nothing.
+        """Training makes no difference.
 
-        Raises ValueError if labels and num_classes do not go together, for a size that
-        cannot be halved so often, or for groups that do not divide.
+        Raises ValueError for a size that cannot be halved so often, or for groups that
+        do not divide.
         """
-        check_label(label, self.num_classes)
         _check(self.widths, self.blocks, self.expansion, self.group_size, self.shape)
         if label is not None:
             table = _embedding(self.num_classes, self.class_dim, gain=1.0)
@@ -123,7 +115,7 @@ class R3GANGenerator(nn.Module):
         return basis[None] * _linear(width, "in")(z)[:, None, None, :]
 
 
-class R3GANDiscriminator(nn.Module):
+class R3GANDiscriminator(Discriminator):
     """Images, or packs of them along the channels, to logits: the generator's mirror.
 
     Fields as the generator's, but
@@ -132,26 +124,16 @@ class R3GANDiscriminator(nn.Module):
         None: widths[-1].
     """
 
-    num_classes: int = 0
     widths: Sequence[int] = (768, 768, 768, 768)
     blocks: Sequence[int] = (2, 2, 2, 2)
     expansion: int = 2
     group_size: int = 16
     class_dim: int | None = None
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        label: Int[Array, " b"] | None = None,
-        *,
-        train: bool = True,
+    def logits(
+        self, x: Float[Array, "b h w c"], label: Classes | None, train: bool
     ) -> Float[Array, " b"]:
-        """Logits (B,), each of its own row alone; `train` changes nothing.
-
-        Raises ValueError as the generator does.
-        """
-        check_label(label, self.num_classes)
+        """Training makes no difference. Raises ValueError as the generator does."""
         _check(self.widths, self.blocks, self.expansion, self.group_size, x.shape[1:])
         x = _conv1x1(self.widths[0], "in")(x)
         for i, width in enumerate(self.widths):

@@ -14,12 +14,14 @@ Weights start as in that paper's released code: Glorot's uniform, of twice its v
 inside of the residual branches.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from genjax.models.players import Classes, Discriminator, Generator, projection
 from genjax.nn.conv import Conv, Initializer
-from genjax.nn.embeddings import check_label
 from genjax.nn.norms import ConditionalBatchNorm, spectral
 from genjax.nn.resample import downsample, num_halvings, upsample
 from genjax.typing import Array
@@ -36,7 +38,7 @@ class UpBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], label: Int[Array, " b"] | None, *, train: bool
+        self, x: Float[Array, "b h w c"], label: Classes | None, *, train: bool
     ) -> Float[Array, "b h2 w2 c2"]:
         """(B, 2 H, 2 W, channels)."""
 
@@ -76,31 +78,18 @@ class DownBlock(nn.Module):
         return h + x
 
 
-class SNGANGenerator(nn.Module):
-    """Noise to images of size `shape`, (height, width, channels).
+class SNGANGenerator(Generator):
+    """Noise to images of size `shape` in [-1, 1], which can be halved.
 
     channels: features of every map.
-    num_classes: 0: unconditional, else labels are 0 ... num_classes - 1.
     """
 
-    shape: tuple[int, ...]
-    num_classes: int = 0
     channels: int = 256
 
-    @nn.compact
-    def __call__(
-        self,
-        z: Float[Array, "b d"],
-        label: Int[Array, " b"] | None = None,
-        *,
-        train: bool,
+    def examples(
+        self, z: Float[Array, "b d"], label: Classes | None, train: bool
     ) -> Float[Array, "b h w c"]:
-        """(B, *shape) in [-1, 1]; train: by the batch's statistics, not running ones.
-
-        Raises ValueError if labels and num_classes do not go together, or for a size
-        that cannot be halved.
-        """
-        check_label(label, self.num_classes)
+        """The class has batch norms of its own."""
         height, width, out_channels = self.shape
         halvings = num_halvings(height, width)
         maps = (height >> halvings, width >> halvings, self.channels)
@@ -114,42 +103,26 @@ class SNGANGenerator(nn.Module):
         return nn.tanh(_conv(out_channels, "out", glorot_init)(x))
 
 
-class SNGANDiscriminator(nn.Module):
+class SNGANDiscriminator(Discriminator):
     """Images, or packs of them along the channels, to logits.
 
     channels: features of every map. The image's sides must divide by 4.
     """
 
-    num_classes: int = 0
     channels: int = 128
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        label: Int[Array, " b"] | None = None,
-        *,
-        train: bool,
+    def logits(
+        self, x: Float[Array, "b h w c"], label: Classes | None, train: bool
     ) -> Float[Array, " b"]:
-        """(1), logits (B,), each of its own row alone.
-
-        Raises ValueError if labels and num_classes do not go together, or if the image
-        cannot be halved twice.
-        """
-        check_label(label, self.num_classes)
+        """(1), each of its own row alone, when training too."""
         for i in range(4):
             block = DownBlock(self.channels, down=i < 2, first=i == 0, name=f"down{i}")
             x = block(x, train=train)
         features = jnp.sum(nn.relu(x), axis=(1, 2))
-        head = nn.Dense(1, kernel_init=glorot_init, name="out")
-        logits = spectral(head, train=train)(features)[:, 0]
-        if label is None:
-            return logits
-        table = nn.Embed(
-            self.num_classes, self.channels, embedding_init=glorot_init, name="label"
+        wrap = partial(spectral, train=train)
+        return projection(
+            features, label, self.num_classes, init=glorot_init, wrap=wrap
         )
-        own = spectral(table, train=train)(label)
-        return logits + jnp.sum(own * features, axis=-1)
 
 
 def _conv(channels: int, name: str, init: Initializer = branch_init) -> Conv:

@@ -35,6 +35,9 @@ from genjax.typing import Array
 uniform_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 zero_init = nn.initializers.zeros_init()
 
+Resize = Callable[[Array], Array]
+MakeBlock = Callable[..., Array]  # (h, channels, name, resize=None) -> h
+
 
 class ResBlock(nn.Module):
     """Two 3x3 convolutions round the time embedding, plus a 1x1 shortcut if needed.
@@ -49,7 +52,7 @@ class ResBlock(nn.Module):
     channels: int
     dropout: float
     dtype: jnp.dtype
-    resize: Callable[[Array], Array] | None = None
+    resize: Resize | None = None
     adaptive_norm: bool = False
     skip_scale: float = 1.0
 
@@ -85,6 +88,8 @@ class UNet(nn.Module):
     num_res_blocks: for each resolution going down; one more going up.
     attention_resolutions: heights of the feature maps that get self-attention. The
         middle always has it.
+    num_heads: of each self-attention; they share its channels.
+    dropout: share of each block's features that is set to 0 in training.
     num_classes: 0: unconditional. Else labels 0 ... num_classes - 1, whose embedding is
         added to the time's, and num_classes: the null label, "no class", for
         classifier-free guidance.
@@ -101,7 +106,8 @@ class UNet(nn.Module):
         progressive_input.
     up_attention: going up, after "each" block of a resolution or the "last".
     scale_skips: sums of two branches are divided by sqrt(2), to keep their variance.
-    adaptive_norm: see ResBlock.
+    adaptive_norm: the embedding scales and shifts each block's second norm (ResBlock)
+        instead of being added before it.
     progressive_input: the image itself, halved as often, is added at each resolution.
     """
 
@@ -141,10 +147,9 @@ class UNet(nn.Module):
         for an option that does not exist.
         """
         self._check(x)
-        levels = len(self.channel_multipliers)
         temb = self._embed(t, label, augment)
 
-        def block(h: Array, width: int, name: str, resize=None) -> Array:
+        def block(h: Array, width: int, name: str, resize: Resize | None = None):
             layer = ResBlock(
                 width,
                 self.dropout,
@@ -156,58 +161,58 @@ class UNet(nn.Module):
             )
             return layer(h, temb, train=train)
 
-        def attended(h: Array, name: str) -> Array:
-            if h.shape[1] in self.attention_resolutions:
-                h = self._attention(f"{name}_attention")(h)
-            return h
+        skips = self._down(x.astype(self.dtype), block)
+        width = skips[-1].shape[-1]
+        h = block(skips[-1], width, "middle_0")
+        h = self._attention("middle_attention")(h)
+        h = block(h, width, "middle_1")
+        h = self._up(h, skips, block)
+        h = GroupNorm(silu=True, name="norm_out")(h)
+        h = _conv(self.out_channels, self.dtype, "out", init=zero_init)(h)
+        return h.astype(jnp.float32)
 
-        def halved(h: Array, name: str) -> Array:
-            if self.resample == "conv":
-                return _conv(h.shape[-1], self.dtype, name, stride=2)(h)
-            return block(h, h.shape[-1], name, partial(downsample, taps=self._taps))
-
-        def doubled(h: Array, name: str) -> Array:
-            if self.resample == "conv":
-                return _conv(h.shape[-1], self.dtype, name)(upsample(h))
-            return block(h, h.shape[-1], name, partial(upsample, taps=self._taps))
-
-        # down: every feature map is kept for the way up
-        x = x.astype(self.dtype)
+    def _down(self, x: Float[Array, "b h w c"], block: MakeBlock) -> list[Array]:
+        """Every feature map from the image to the smallest, kept for the way up."""
         h = _conv(self.channels, self.dtype, "in")(x)
         skips = [h]
         for level, multiplier in enumerate(self.channel_multipliers):
             for i in range(self.num_res_blocks):
                 name = f"down{level}_{i}"
-                h = attended(block(h, self.channels * multiplier, name), name)
+                h = self._attended(block(h, self.channels * multiplier, name), name)
                 skips.append(h)
-            if level < levels - 1:
-                h = halved(h, f"down{level}")
+            if level < len(self.channel_multipliers) - 1:
+                h = self._halved(h, f"down{level}", block)
                 if self.progressive_input:
                     x = _conv(h.shape[-1], self.dtype, f"input{level}")(x)
                     h = x = self._skip_scale * (downsample(x, self._taps) + h)
                 skips.append(h)
+        return skips
 
-        # middle
-        width = h.shape[-1]
-        h = block(h, width, "middle_0")
-        h = self._attention("middle_attention")(h)
-        h = block(h, width, "middle_1")
-
-        # up
+    def _up(
+        self, h: Float[Array, "b h w c"], skips: list[Array], block: MakeBlock
+    ) -> Float[Array, "b h2 w2 c2"]:
+        """Back to the size of the image; takes up all skips, the last one first."""
         for level, multiplier in reversed(list(enumerate(self.channel_multipliers))):
             for i in range(self.num_res_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
                 name = f"up{level}_{i}"
                 h = block(h, self.channels * multiplier, name)
                 if self.up_attention == "each" or i == self.num_res_blocks:
-                    h = attended(h, name)
+                    h = self._attended(h, name)
             if level > 0:
-                h = doubled(h, f"up{level}")
+                h = self._doubled(h, f"up{level}", block)
         assert not skips
+        return h
 
-        h = GroupNorm(silu=True, name="norm_out")(h)
-        h = _conv(self.out_channels, self.dtype, "out", init=zero_init)(h)
-        return h.astype(jnp.float32)
+    def _halved(self, h: Array, name: str, block: MakeBlock) -> Array:
+        if self.resample == "conv":
+            return _conv(h.shape[-1], self.dtype, name, stride=2)(h)
+        return block(h, h.shape[-1], name, partial(downsample, taps=self._taps))
+
+    def _doubled(self, h: Array, name: str, block: MakeBlock) -> Array:
+        if self.resample == "conv":
+            return _conv(h.shape[-1], self.dtype, name)(upsample(h))
+        return block(h, h.shape[-1], name, partial(upsample, taps=self._taps))
 
     def _embed(
         self, t: Array, label: Label | None, augment: Array | None
@@ -237,6 +242,11 @@ class UNet(nn.Module):
             dtype=self.dtype,
         )
         return temb if labelled is None else temb + labelled
+
+    def _attended(self, h: Array, name: str) -> Array:
+        if h.shape[1] in self.attention_resolutions:
+            h = self._attention(f"{name}_attention")(h)
+        return h
 
     def _attention(self, name: str) -> SpatialAttention:
         return SpatialAttention(

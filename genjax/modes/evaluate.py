@@ -7,7 +7,6 @@ are <step>_raw.json, <step>_seed1.json.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +63,7 @@ def evaluate(run: Run, options: Options) -> None:
             write(run, result, suffix, run.evaluator(**request).nearest_training)
     if distributed.is_first():
         shown = found if len(found) > 1 else next(iter(found.values()))
-        print(json.dumps({"step": run.step, **shown}, indent=2))
+        print(metrics.to_json({"step": run.step, **shown}, indent=2))
 
 
 def write(run: Run, result: Result, suffix: str, nearest: np.ndarray | None) -> None:

@@ -1,7 +1,6 @@
 """The record of a mode, and what modes have in common."""
 
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from genjax import disk
 from genjax.fields import Seed, Steps
 from genjax.run import Run, has
 from genjax.training import distributed
+from genjax.training.metrics import to_json
 from genjax.typing import Stopped
 
 __all__ = [
@@ -105,17 +105,17 @@ def report(
     """evaluation/<name>.json: {"step", "protocol", "metrics", ...more}.
 
     name: with "{step}" where the step is to stand, like "{step}_latents". protocol and
-    metrics are printed too; numbers that are not finite are named in the protocol. The
-    first process does it alone.
+    metrics are printed too; numbers that are not finite are null, and named in the
+    protocol. The first process does it alone.
     """
     if not distributed.is_first():
         return
     bad = [k for k, v in values.items() if not math.isfinite(v)]
     result = {"protocol": {**protocol, "not_finite": bad}, "metrics": dict(values)}
-    print(json.dumps({"step": run.step, **result}, indent=2))
     path = run.workdir / "evaluation" / f"{name.format(step=run.step)}.json"
-    text = json.dumps({"step": run.step, **result, **more}, indent=2) + "\n"
-    disk.write_atomically(path, text.encode())
+    text = to_json({"step": run.step, **result, **more}, indent=2) + "\n"
+    disk.write_atomically(path, text.encode())  # first: printing may fail
+    print(to_json({"step": run.step, **result}, indent=2))
     say(path)
 
 

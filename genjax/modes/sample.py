@@ -28,6 +28,7 @@ from genjax.modes.mode import Mode, Trained, check_labels, say
 from genjax.pictures import grids
 from genjax.run import Run
 from genjax.training import distributed
+from genjax.training.metrics import to_json
 from genjax.typing import UserError
 
 MAX_IN_PICTURE = 400  # images
@@ -85,7 +86,7 @@ def write(run: Run, options: Options, samples: np.ndarray) -> None:
     content = io.BytesIO()
     np.savez(content, arr_0=samples)
     write_atomically(folder / "samples.npz", content.getvalue())
-    text = json.dumps(asked, indent=2) + "\n"
+    text = to_json(asked, indent=2) + "\n"
     write_atomically(folder / "samples.json", text.encode())
     is_image = run.spec.dtype == "uint8"
     shown = samples[:MAX_IN_PICTURE] if is_image else samples
@@ -119,7 +120,7 @@ def free_folder(wanted: Path, asked: dict[str, Any]) -> Path:
             found = json.loads((folder / "samples.json").read_text())
         except (OSError, ValueError):
             continue
-        if found == json.loads(json.dumps(asked)):
+        if found == json.loads(to_json(asked)):
             return folder
     raise AssertionError("unreachable")
 

@@ -196,12 +196,14 @@ def score(
     whole = jax.jit(lambda tree: tree, out_shardings=replicated(run.compiled.mesh))
     translated = {d: compile_translation(run, state, d) for d in DIRECTIONS}
     right: dict[str, list[np.ndarray]] = {}
+    # the shorter domain begins anew until the longer one ends: each image counts once
+    sizes = spec.eval_sizes or (spec.num_eval, spec.num_eval)
     for batch, mask in run.test_batches():
         check_stop(run, "while translating the test set")
-        images, labels, kept = map(
-            np.asarray, whole((batch["image"], batch["label"], mask))
-        )
+        fetched = whole((batch["image"], batch["label"], batch["index"], mask))
+        images, labels, index, kept = map(np.asarray, fetched)
         for source, direction in enumerate(DIRECTIONS):
+            counted = kept & (index < sizes[source])
             target, x, y = 1 - source, images[:, source], labels[:, source]
             again = read(translated[direction](x), target)
             named = {
@@ -210,10 +212,10 @@ def score(
                 f"judge_accuracy_{'ab'[source]}": read(x, source) == y,
             }
             for name, value in named.items():
-                right.setdefault(name, []).append(value[kept])
+                right.setdefault(name, []).append(value[counted])
     values = {name: float(np.concatenate(v).mean()) for name, v in right.items()}
     return values, {
-        "n_test": sum(map(len, right["judge_accuracy_a"])),
+        "n_test": {d: sum(map(len, right[f"judge_accuracy_{d}"])) for d in "ab"},
         "extractor": f"{judge.name} ({judge.note})",
         "domain_b_read": "as it is" if undo is None else "after the map is undone",
     }

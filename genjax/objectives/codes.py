@@ -4,6 +4,7 @@
 p(z) = N(0, I) and a Gaussian q(z|x), however that is found.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,6 +26,26 @@ StateT = TypeVar("StateT")
 def unit_scale(spec: DataSpec) -> Scale:
     """Pixels in [0, 1], as all of these models have them."""
     return Scale(spec.num_levels, low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _View:
+    """Images of the data as x, and back. see: of `as_experiment`."""
+
+    spec: DataSpec
+    see: Callable[[Key, Array], Array] | None
+
+    def seen(self, batch: Batch, key: Key) -> tuple[Array, Key]:
+        """(x, a key for the rest)."""
+        pixel_key, key = jax.random.split(key)
+        image = batch["image"]
+        if self.see is None:
+            return unit_scale(self.spec).to_model(image), key
+        return self.see(pixel_key, image), key
+
+    def to_data(self, x: Array) -> Array:
+        """(B, *spec.shape)."""
+        return unit_scale(self.spec).to_data(x).reshape(-1, *self.spec.shape)
 
 
 def as_experiment(
@@ -50,22 +71,13 @@ def as_experiment(
     encode: (state, x, key) -> (B, D). decode: (state, code) -> x. sample: (state, key,
     num) -> x. see: (key, images) -> x, where it is more than a matter of scale.
     """
-    scale = unit_scale(spec)
-
-    def to_data(x: Array) -> Array:
-        return scale.to_data(x).reshape(-1, *spec.shape)
-
-    def seen(batch: Batch, key: Key) -> tuple[Array, Key]:
-        """(x, a key for the rest)."""
-        pixel_key, key = jax.random.split(key)
-        image = batch["image"]
-        return scale.to_model(image) if see is None else see(pixel_key, image), key
+    view = _View(spec, see)
 
     def images(state: StateT, batch: Batch, key: Key) -> Metrics:
         """Each image as the model sees it, and to its right what it makes of it."""
-        x, key = seen(batch, key)
-        again = to_data(decode(state, encode(state, x, key)))
-        pairs = jnp.stack([to_data(x), again], axis=1)
+        x, key = view.seen(batch, key)
+        again = view.to_data(decode(state, encode(state, x, key)))
+        pairs = jnp.stack([view.to_data(x), again], axis=1)
         return {"reconstructions": pairs.reshape(-1, *spec.shape)}
 
     def sample_images(
@@ -74,7 +86,7 @@ def as_experiment(
         """Raises UserError for labels: none of these models knows any."""
         no_labels(label)
         assert sample is not None
-        return to_data(sample(state, key, num))
+        return view.to_data(sample(state, key, num))
 
     return Experiment(
         init=init,
@@ -82,8 +94,8 @@ def as_experiment(
         sample=sample_images if sample else None,
         likelihood=likelihood,
         code=Code(
-            decode=lambda state, code, key: to_data(decode(state, code)),
-            encode=lambda state, batch, key: encode(state, *seen(batch, key)),
+            decode=lambda state, code, key: view.to_data(decode(state, code)),
+            encode=lambda state, batch, key: encode(state, *view.seen(batch, key)),
             prior=prior,
         ),
         evaluate=evaluate,
@@ -130,22 +142,12 @@ def as_vae(
         return likelihood(elbo.weigh(model.log_mass(params, x), q), z_key)
 
     def evaluate(state: StateT, batch: Batch, key: Key) -> Metrics:
-        """The two terms of the ELBO, and the error of the mean code."""
-        pixel_key, z_key, q_key = jax.random.split(key, 3)
         params, image = params_of(state), batch["image"]
+        pixel_key, z_key, q_key = jax.random.split(key, 3)
         x = model.see(pixel_key, image)
         q = infer(params, x, q_key)
-        log_px = model.log_prob(params, x)
-        log_px, kl = elbo.drawn_terms(log_px, q, z_key, num_samples)
-        log_px, kl = log_px.mean(axis=0), kl.sum(axis=-1)
         more = measure(params, x, q, z_key) if measure else {}
-        return {
-            "elbo": log_px - kl,
-            "reconstruction_nats": -log_px,
-            "kl_nats": kl,
-            "squared_error": model.squared_error(params, q.mean, image),
-            **more,
-        }
+        return {**elbo_terms(model, params, image, x, q, z_key, num_samples), **more}
 
     return as_experiment(
         spec,
@@ -161,3 +163,27 @@ def as_vae(
         raw_weights=raw_weights,
         sharding_rules=sharding_rules,
     )
+
+
+def elbo_terms(
+    model: PixelModel,
+    params: Params,
+    image: Array,
+    x: Array,
+    q: Gaussian,
+    z_key: Key,
+    num_samples: int,
+) -> Metrics:
+    """The two terms of the ELBO, (B,) nats, and the error of the mean code.
+
+    image: of the data, (B, H, W, C); x: the same as the model sees it; q: q(z|x).
+    """
+    log_px = model.log_prob(params, x)
+    log_px, kl = elbo.drawn_terms(log_px, q, z_key, num_samples)
+    log_px, kl = log_px.mean(axis=0), kl.sum(axis=-1)
+    return {
+        "elbo": log_px - kl,
+        "reconstruction_nats": -log_px,
+        "kl_nats": kl,
+        "squared_error": model.squared_error(params, q.mean, image),
+    }

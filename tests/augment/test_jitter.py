@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from genjax.augment.jitter import Crops, jitter
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
+from tests.specs import of_images
 
 KEY = jax.random.key(0)
-SPEC = DataSpec(
-    name="domains",
-    shape=(2, 8, 8, 1),
-    dtype="uint8",
-    num_levels=17,
-    num_train=64,
-    num_eval=16,
-    num_classes=0,
-)
+SPEC = of_images("domains", (2, 8, 8, 1), num_levels=17)
 
 
 def test_flips_are_per_image_and_fair():

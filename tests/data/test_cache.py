@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from genjax import disk
 from genjax.data import cache
 from genjax.data.split import Split
 from genjax.typing import UserError
@@ -44,7 +45,17 @@ def test_decodes_once_then_maps(tmp_path):
     split, _ = _cached(tmp_path / "new" / "folder", readable=False)
     _check(split)
     assert isinstance(split.arrays["image"].base, np.memmap)
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_a_killed_process_began_is_removed_at_the_next_start(tmp_path):
+    left = tmp_path / ".tiny.image.npy.0123.part"
+    left.write_bytes(b"half of it")
+    with disk.replacing(tmp_path / "other.npy") as file:  # of a living one
+        file.write(b"1")
+        _check(_cached(tmp_path)[0])
+        assert not left.exists() and len(list(tmp_path.glob(".*.part"))) == 1
+    assert (tmp_path / "other.npy").read_bytes() == b"1"
 
 
 def test_another_source_is_decoded_anew(tmp_path):

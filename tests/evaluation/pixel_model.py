@@ -15,18 +15,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from genjax.evaluation.runner import Evaluator
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment, LogLikelihood
-from genjax.typing import DataSpec
+from tests.specs import of_images
 
 LEVELS = 4
-SPEC = DataSpec(
-    name="pixels",
-    shape=(2, 2, 1),
-    dtype="uint8",
-    num_levels=LEVELS,
-    num_train=64,
-    num_eval=10,
-    num_classes=0,
-)
+SPEC = of_images("pixels", (2, 2, 1), num_levels=LEVELS, num_eval=10)
 BATCH = 4
 
 

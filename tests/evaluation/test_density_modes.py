@@ -19,8 +19,8 @@ from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.score import known_modes
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
-from genjax.typing import DataSpec
 from tests.evaluation.pixel_model import evaluator
+from tests.specs import of_images, of_points
 
 GRID = toy.density("gaussians25")
 MODES = Modes(GRID.centers, GRID.sigma)
@@ -89,15 +89,7 @@ def test_modes_are_known_of_the_ring_and_the_grid_alone():
 
 def test_the_evaluation_reports_them(exact):
     points = exact[0][:1000]
-    spec = DataSpec(
-        name="gaussians25",
-        shape=(2,),
-        dtype="float32",
-        num_levels=0,
-        num_train=1000,
-        num_eval=100,
-        num_classes=25,
-    )
+    spec = of_points("gaussians25", 25, num_train=1000, num_eval=100)
     model = Experiment(
         init=lambda key: {},
         train_step=lambda state, batch, key: (state, {}),
@@ -144,15 +136,7 @@ def test_exact_classes_score_the_floor():
 @pytest.mark.parametrize(("num_classes", "counted"), [(100, True), (10, False)])
 def test_the_evaluation_counts_classes_where_there_are_many(num_classes, counted):
     """The class of an image of one pixel is its value."""
-    spec = DataSpec(
-        name="pixel",
-        shape=(1, 1, 1),
-        dtype="uint8",
-        num_levels=256,
-        num_train=20,
-        num_eval=20,
-        num_classes=num_classes,
-    )
+    spec = of_images("pixel", (1, 1, 1), num_classes)
     digit = np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1) % 10
     test = digit % 5
     extractor = Extractor(

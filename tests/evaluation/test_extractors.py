@@ -8,18 +8,10 @@ from sklearn.datasets import load_digits
 
 from genjax.evaluation import extractors, inception, lenet
 from genjax.evaluation.train_classifier import accuracy
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
+from tests.specs import MNIST
 
 NAME = "mnist_lenet512_v1"
-MNIST = DataSpec(
-    name="mnist",
-    shape=(28, 28, 1),
-    dtype="uint8",
-    num_levels=256,
-    num_train=60_000,
-    num_eval=10_000,
-    num_classes=10,
-)
 
 
 @pytest.fixture

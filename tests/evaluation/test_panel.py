@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import jax
@@ -12,18 +13,12 @@ from genjax.evaluation.kid import kernel_distance
 from genjax.evaluation.neighbors import nearest
 from genjax.evaluation.panel import Panel, Space
 from genjax.evaluation.summary import summarize
-from genjax.typing import DataSpec, Stopped
+from genjax.typing import Stopped
+from tests import specs
 from tests.evaluation import pixel_model
+from tests.specs import of_points
 
-SPEC = DataSpec(
-    name="digits",
-    shape=(8, 8, 1),
-    dtype="uint8",
-    num_levels=17,
-    num_train=600,
-    num_eval=600,
-    num_classes=10,
-)
+SPEC = dataclasses.replace(specs.DIGITS, num_train=600, num_eval=600)
 DIGITS = load_digits()
 IMAGES, LABELS = DIGITS.images.astype(np.uint8)[..., None], DIGITS.target
 TRAIN, TEST, FRESH = (slice(0, 600), slice(600, 1100), slice(1200, 1697))
@@ -194,15 +189,7 @@ def test_too_few_examples_for_a_panel_are_said():
 
 
 def test_points_have_a_panel_too():
-    spec = DataSpec(
-        name="plane",
-        shape=(2,),
-        dtype="float32",
-        num_levels=0,
-        num_train=300,
-        num_eval=300,
-        num_classes=0,
-    )
+    spec = of_points("plane")
     train, test, samples = (
         summarize(
             [np.asarray(jax.random.normal(jax.random.key(i), (300, 2)))],

@@ -12,17 +12,9 @@ from genjax.data.split import Dataset, split_from_arrays
 from genjax.evaluation import __main__ as command
 from genjax.evaluation import classifiers, extractors, resnet
 from genjax.evaluation.classifiers import JPEG75, REAL
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
+from tests.specs import CIFAR as COLOR
 
-COLOR = DataSpec(
-    name="cifar10",
-    shape=(32, 32, 3),
-    dtype="uint8",
-    num_levels=256,
-    num_train=50_000,
-    num_eval=10_000,
-    num_classes=10,
-)
 SMALL = resnet.ResNet(width=4, blocks=(1, 1))
 fit_small = functools.partial(resnet.fit, epochs=4, batch_size=16, network=SMALL)
 read_small = functools.partial(resnet.features_and_logits, network=SMALL)

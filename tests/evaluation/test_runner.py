@@ -20,7 +20,7 @@ from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment, LogLikelihood
-from genjax.typing import DataSpec, Stopped, UserError
+from genjax.typing import Stopped, UserError
 from tests.evaluation import pixel_model
 from tests.evaluation.pixel_model import (
     EXPERIMENT,
@@ -31,6 +31,7 @@ from tests.evaluation.pixel_model import (
     evaluator,
     fitted,
 )
+from tests.specs import of_points
 
 
 def without(*names, **changes):
@@ -248,15 +249,7 @@ def test_two_processes_say_what_one_says(result):
         assert_same(json.loads(out.splitlines()[-1]), result)  # Gloo prints, too
 
 
-POINTS = DataSpec(
-    name="plane",
-    shape=(2,),
-    dtype="float32",
-    num_levels=0,
-    num_train=400,
-    num_eval=300,
-    num_classes=0,
-)
+POINTS = of_points("plane", num_train=400, num_eval=300)
 
 
 def test_points_are_scored_as_points():

@@ -3,26 +3,11 @@ import pytest
 
 from genjax.evaluation import summary
 from genjax.evaluation.summary import level_counts, summarize
-from genjax.typing import DataSpec, Stopped
+from genjax.typing import Stopped
+from tests.specs import of_images, of_points
 
-IMAGES = DataSpec(
-    name="tiny",
-    shape=(2, 2, 1),
-    dtype="uint8",
-    num_levels=5,
-    num_train=9,
-    num_eval=9,
-    num_classes=0,
-)
-POINTS = DataSpec(
-    name="plane",
-    shape=(2,),
-    dtype="float32",
-    num_levels=0,
-    num_train=9,
-    num_eval=9,
-    num_classes=0,
-)
+IMAGES = of_images("tiny", (2, 2, 1), num_levels=5)
+POINTS = of_points("plane")
 
 
 def test_images_are_scaled_by_the_last_level():

@@ -1,5 +1,6 @@
 """What the tests of models with a code share: the digits, building and training."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -11,35 +12,12 @@ from sklearn.datasets import load_digits
 from genjax import configs
 from genjax.experiment import Experiment
 from genjax.typing import DataSpec
+from tests import specs
+from tests.specs import of_points
 
 KEY = jax.random.key(0)
-DIGITS = DataSpec(
-    name="digits",
-    shape=(8, 8, 1),
-    dtype="uint8",
-    num_levels=17,
-    num_train=400,
-    num_eval=447,
-    num_classes=10,
-)
-MNIST = DataSpec(
-    name="mnist",
-    shape=(28, 28, 1),
-    dtype="uint8",
-    num_levels=256,
-    num_train=60_000,
-    num_eval=10_000,
-    num_classes=10,
-)
-POINTS = DataSpec(
-    name="moons",
-    shape=(2,),
-    dtype="float32",
-    num_levels=0,
-    num_train=64,
-    num_eval=16,
-    num_classes=2,
-)
+DIGITS = dataclasses.replace(specs.DIGITS, num_train=400, num_eval=447)
+POINTS = of_points("moons", 2)
 
 
 def build(name: str, spec: DataSpec = DIGITS, **changes: Any) -> Experiment:

@@ -11,28 +11,12 @@ import numpy as np
 
 from genjax import configs
 from genjax.data import toy
-from genjax.typing import DataSpec
+from tests.specs import of_points
 
 KEY = jax.random.key(0)
 FAMILY = ("ddpm", "edm", "flow_matching", "score_sde", "vdm")
 RING = toy.density("gaussians8")
-_SIZES = {"num_train": 64, "num_eval": 16}
-DIGITS = DataSpec(
-    name="digits",
-    shape=(8, 8, 1),
-    dtype="uint8",
-    num_levels=17,
-    num_classes=10,
-    **_SIZES,
-)
-POINTS = DataSpec(
-    name="gaussians8",
-    shape=(2,),
-    dtype="float32",
-    num_levels=0,
-    num_classes=8,
-    **_SIZES,
-)
+POINTS = of_points("gaussians8", 8)
 SMALL = {"model.width": 16, "model.depth": 1}  # beside the tiny config of points
 
 

@@ -14,11 +14,11 @@ from tests.experiments import code_models
 from tests.experiments.code_models import (
     DIGITS,
     KEY,
-    MNIST,
     build_whole,
     digits,
     unit,
 )
+from tests.specs import MNIST
 
 SPEC = dataclasses.replace(DIGITS, num_train=1000)
 TRAIN, TEST = digits()[:1000], digits()[1350:]

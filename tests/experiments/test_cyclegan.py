@@ -12,7 +12,8 @@ from genjax.data import datasets
 from genjax.models.patchgan import PatchDiscriminator, num_patches
 from genjax.training.image_pool import empty_pool
 from genjax.training.learner import Learner
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
+from tests.specs import of_images
 
 KEY = jax.random.key(0)
 
@@ -221,15 +222,7 @@ def test_a_step_moves_both_and_keeps_its_translations():
 
 
 def test_the_paper_network_fits_its_photographs():
-    spec = DataSpec(
-        name="domains",
-        shape=(2, 256, 256, 3),
-        dtype="uint8",
-        num_levels=256,
-        num_train=1334,
-        num_eval=140,
-        num_classes=0,
-    )
+    spec = of_images("domains", (2, 256, 256, 3), num_train=1334, num_eval=140)
     experiment = build(spec, "cyclegan_horse2zebra")
     batch = {"image": jnp.zeros((1, *spec.shape), jnp.uint8)}
     state = jax.eval_shape(experiment.init, KEY)

@@ -10,7 +10,6 @@ import pytest
 
 from genjax.typing import UserError
 from tests.experiments.family import (
-    DIGITS,
     FAMILY,
     KEY,
     POINTS,
@@ -19,6 +18,7 @@ from tests.experiments.family import (
     build,
     random_state,
 )
+from tests.specs import DIGITS
 
 BACKBONES = {
     "dit": {"patch": 2, "width": 16, "depth": 1, "num_heads": 2},

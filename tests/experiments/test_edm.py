@@ -16,7 +16,6 @@ from genjax.diffusion.preconditioning import (
 from genjax.diffusion.weighting import initial_uncertainty
 from genjax.typing import UserError
 from tests.experiments.family import (
-    DIGITS,
     KEY,
     POINTS,
     SMALL,
@@ -26,6 +25,7 @@ from tests.experiments.family import (
     random_state,
     sampler,
 )
+from tests.specs import DIGITS
 
 PATH = paths.edm(80.0)
 SIGMAS = jnp.array([0.002, 0.1, 0.5, 3.0, 80.0])

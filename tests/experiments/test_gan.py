@@ -18,27 +18,11 @@ from genjax.evaluation.frechet import frechet_distance
 from genjax.models.adversary import Pair, Player, make_pair
 from genjax.objectives.adversarial import Penalty
 from genjax.training.learner import Learner, Optim
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
+from tests.specs import DIGITS, of_points
 
 KEY = jax.random.key(0)
-POINTS = DataSpec(
-    name="gaussians25",
-    shape=(2,),
-    dtype="float32",
-    num_levels=0,
-    num_train=64,
-    num_eval=16,
-    num_classes=25,
-)
-DIGITS = DataSpec(
-    name="digits",
-    shape=(8, 8, 1),
-    dtype="uint8",
-    num_levels=17,
-    num_train=64,
-    num_eval=16,
-    num_classes=10,
-)
+POINTS = of_points("gaussians25", 25)
 ODD = dataclasses.replace(DIGITS, name="odd", shape=(9, 9, 1))
 DCGAN = {
     "backbone": "dcgan",

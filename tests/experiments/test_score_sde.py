@@ -16,7 +16,6 @@ from genjax.diffusion.sde import SDE
 from genjax.models.noisy_classifier import class_error, make_noisy_classifier
 from genjax.typing import DataSpec, UserError
 from tests.experiments.family import (
-    DIGITS,
     KEY,
     POINTS,
     build,
@@ -25,6 +24,7 @@ from tests.experiments.family import (
     sampler,
     trained,
 )
+from tests.specs import DIGITS
 
 PATHS = {"vp": paths.vp(), "subvp": paths.subvp(), "ve": paths.ve()}
 

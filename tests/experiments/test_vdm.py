@@ -12,7 +12,6 @@ from genjax.diffusion import continuous
 from genjax.nn.embeddings import with_fourier
 from genjax.typing import UserError
 from tests.experiments.family import (
-    DIGITS,
     KEY,
     POINTS,
     SMALL,
@@ -21,6 +20,7 @@ from tests.experiments.family import (
     learns_eight_gaussians,
     trained,
 )
+from tests.specs import DIGITS
 
 # --- the method -----------------------------------------------------------------------
 

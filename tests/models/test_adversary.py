@@ -10,18 +10,11 @@ import pytest
 from genjax import fields
 from genjax.models.adversary import BACKBONES, make_pair
 from genjax.models.adversary import fields as fields_of_model
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
+from tests.specs import of_images
 
 KEY = jax.random.key(0)
-IMAGES = DataSpec(
-    name="images",
-    shape=(16, 16, 1),
-    dtype="uint8",
-    num_levels=17,
-    num_train=64,
-    num_eval=16,
-    num_classes=10,
-)
+IMAGES = of_images("images", (16, 16, 1), 10, num_levels=17)
 SMALL = {
     "mlp": {"g_widths": (8,), "d_widths": (8,)},
     "dcgan": {"g_channels": 8, "d_channels": 8},

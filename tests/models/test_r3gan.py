@@ -10,7 +10,7 @@ KEY = jax.random.key(0)
 
 
 def num_params(net, *inputs):
-    variables = jax.eval_shape(lambda: net.init(KEY, *inputs))
+    variables = jax.eval_shape(lambda: net.init(KEY, *inputs, train=True))
     return sum(leaf.size for leaf in jax.tree.leaves(variables))
 
 
@@ -28,10 +28,10 @@ def test_blocks_start_as_if_they_were_not_there():
     fields = {"widths": (8, 12), "group_size": 8}
     deep, shallow = (R3GANDiscriminator(blocks=b, **fields) for b in ((1, 1), (0, 0)))
     x = jax.random.normal(KEY, (3, 8, 8, 2))
-    y, variables = jax.jit(lambda: deep.init_with_output(KEY, x))()
+    y, variables = jax.jit(lambda: deep.init_with_output(KEY, x, train=True))()
     rest = {k: v for k, v in variables["params"].items() if "block" not in k}
     assert len(rest) == len(variables["params"]) - 2
-    want = jax.jit(shallow.apply)({"params": rest}, x)
+    want = jax.jit(lambda v: shallow.apply(v, x, train=True))({"params": rest})
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
 
 
@@ -39,28 +39,33 @@ def test_initial_weights():
     """L = 16 blocks halve the spread of He's; signals neither vanish nor explode."""
     g = R3GANGenerator((4, 4, 64), widths=(64,), blocks=(16,), group_size=0)
     z = jax.random.normal(KEY, (64, 32))
-    block = jax.jit(lambda: g.init(KEY, z)["params"]["block0_3"])()
+    block = jax.jit(lambda: g.init(KEY, z, train=True)["params"]["block0_3"])()
     for name, fan_in in (("expand", 64), ("spread", 9 * 128)):
         he = np.sqrt(2.0 / 1.04 / fan_in)
         assert np.std(block[name]["kernel"]) == pytest.approx(0.5 * he, rel=0.05)
     assert not np.any(block["contract"]["kernel"])
     g = R3GANGenerator((4, 4, 64), widths=(256,), blocks=(0,))
-    y, _ = jax.jit(lambda: g.init_with_output(KEY, z))()
+    y, _ = jax.jit(lambda: g.init_with_output(KEY, z, train=True))()
     assert np.std(y) == pytest.approx(1.0, rel=0.15)
     d = R3GANDiscriminator(widths=(256,), blocks=(0,))
-    y, _ = jax.jit(lambda: d.init_with_output(KEY, y))()
+    y, _ = jax.jit(lambda: d.init_with_output(KEY, y, train=True))()
     assert 0.2 < np.std(y) < 5.0
+
+
+def table_of(net, x, label):
+    params = jax.jit(lambda: net.init(KEY, x, label, train=True)["params"])()
+    return params["label"]["embedding"]
 
 
 def test_initial_weights_of_the_labels():
     z, label = jnp.zeros((1, 4)), jnp.zeros((1,), jnp.int32)
     fields = {"widths": (256,), "blocks": (0,), "num_classes": 50}
     g, d = R3GANGenerator((4, 4, 1), **fields), R3GANDiscriminator(**fields)
-    table = jax.jit(lambda: g.init(KEY, z, label)["params"]["label"]["embedding"])()
+    table = table_of(g, z, label)
     assert table.shape == (50, 64)
     assert np.std(table) == pytest.approx(1 / np.sqrt(50), rel=0.05)
     x = jnp.zeros((1, 4, 4, 1))
-    table = jax.jit(lambda: d.init(KEY, x, label)["params"]["label"]["embedding"])()
+    table = table_of(d, x, label)
     assert table.shape == (50, 256)  # as wide as its last features
     assert np.std(table) == pytest.approx(1 / np.sqrt(50 * 256), rel=0.05)
 
@@ -73,7 +78,7 @@ def test_fields_that_do_not_fit_are_refused():
         ({"widths": (6,), "blocks": (1,)}, "width 6 times expansion=2 does not"),
     ]:
         with pytest.raises(ValueError, match=words):
-            R3GANDiscriminator(**fields).init(KEY, x)
+            R3GANDiscriminator(**fields).init(KEY, x, train=True)
 
 
 @pytest.mark.parametrize(

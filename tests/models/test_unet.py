@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import edm_cifar
+from genjax import configs
 from genjax.models.unet import ResBlock, UNet
 from genjax.nn.resample import downsample, upsample
 
@@ -73,7 +73,7 @@ def test_ncsnpp_adds_two_convolutions_and_a_wider_time():
 
 def test_edm_cifar_names_ddpmpp():
     """The config is the network whose size is asserted above, but for its inputs."""
-    model = edm_cifar.get_config().model.to_dict()
+    model = configs.load("edm_cifar").model.to_dict()
     assert model.pop("backbone") == "unet"
     model["dtype"] = jnp.dtype(model["dtype"])
     net = UNet(out_channels=3, num_augment=9, **model)

@@ -121,6 +121,18 @@ def test_a_stop_keeps_the_rows_and_the_same_command_goes_on(tmp_path, monkeypatc
         start(tmp_path, **flags, stop=True)
 
 
+def test_a_distance_that_is_not_finite_is_null_and_read_again(tmp_path):
+    row = {"solver": "ddim", "num_steps": 3, "distance": float("nan")}
+    protocol = {"floor": float("nan"), "complete": False, "not_available": {}}
+    path = tmp_path / "solvers.json"
+    mode.write_rows(path, 2, protocol, [row])
+    text = path.read_text()
+    assert "NaN" not in text and json.loads(text)["rows"][0]["distance"] is None
+    trials = [Sampler(name="ddim", num_steps=3)]
+    (again,) = mode.unfinished_rows(path, 2, protocol, trials)
+    assert np.isnan(again["distance"])
+
+
 def test_steps_are_the_most_that_a_budget_allows():
     for name in set(solvers.NAMES) - {"adaptive"}:
         sampler = Sampler(name=name)

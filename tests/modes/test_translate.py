@@ -27,12 +27,16 @@ def inverter(state, images, direction):
     return 16 - images if direction == "a_to_b" else images
 
 
-def start(workdir, translation=inverter, data=DOMAINS, **flags):
+def run_for(workdir, translation, data, limit=32):
     experiment = Experiment(
         init=MUTE.init, train_step=MUTE.train_step, translate=translation
     )
-    changes = {"data": data, "evaluation": {"limit": 32, "batch_size": 16}}
-    run = run_of(workdir, "flow_matching_digits:tiny", experiment, changes=changes)
+    changes = {"data": data, "evaluation": {"limit": limit, "batch_size": 16}}
+    return run_of(workdir, "flow_matching_digits:tiny", experiment, changes=changes)
+
+
+def start(workdir, translation=inverter, data=DOMAINS, **flags):
+    run = run_for(workdir, translation, data)
     flags = {k: str(v) if k in ("input", "out") else v for k, v in flags.items()}
     MODE.start(run, Options(**flags))
 
@@ -99,8 +103,25 @@ def test_label_preservation_of_known_answers(tmp_path, monkeypatch, capsys):
     assert ones != zeros and 0 < ones < 0.3
     # B left as it is, has bright corners, and is read as it is in domain A
     assert metrics["label_preservation_b_to_a"] == ones
-    assert result["protocol"]["n_test"] == 32
+    assert result["protocol"]["n_test"] == {"a": 32, "b": 32}
     assert result["protocol"]["domain_b_read"] == "after the map is undone"
+
+
+def test_each_image_of_the_shorter_domain_counts_once(tmp_path, monkeypatch):
+    """45 test images of 3 and 48 of 4: the shorter domain begins anew."""
+
+    def corner(images):
+        return images, jax.nn.one_hot(jnp.zeros(len(images), jnp.int32), 10)
+
+    judge = Extractor(name="zero", apply=corner, note="by hand")
+    monkeypatch.setattr(translate, "load_judge", lambda name, spec: judge)
+    data = {"name": "domains", "a": {"name": "digits", "label": 3}}
+    data["b"] = {"name": "digits", "label": 4}
+    run = run_for(tmp_path, inverter, data, limit=1000)
+    short, long = sorted(run.spec.eval_sizes)
+    _, protocol = translate.score(run, Options(extractor="zero"), run.state(None)[0])
+    assert short < long == run.spec.num_eval
+    assert tuple(protocol["n_test"].values()) == run.spec.eval_sizes
 
 
 @pytest.mark.parametrize(

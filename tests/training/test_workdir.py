@@ -7,7 +7,8 @@ import textwrap
 import pytest
 
 from genjax.training import workdir
-from genjax.typing import DataSpec, UserError
+from genjax.typing import UserError
+from tests.specs import MNIST as SPEC
 
 CONFIG = {
     "experiment": "ddpm",
@@ -148,17 +149,6 @@ def test_config_round_trip(tmp_path):
         "jax_version",
         "git_revision",
     }
-
-
-SPEC = DataSpec(
-    name="mnist",
-    shape=(28, 28, 1),
-    dtype="uint8",
-    num_levels=256,
-    num_train=60_000,
-    num_eval=10_000,
-    num_classes=10,
-)
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path):

@@ -10,6 +10,7 @@ evaluation/solvers_<step>.png    the distance against evaluations and against se
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +37,7 @@ from genjax.pictures import grids
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
 from genjax.training import distributed
+from genjax.training.metrics import to_json
 from genjax.typing import UserError
 
 
@@ -135,10 +137,14 @@ def unfinished_rows(
         before, rows = found["protocol"], found["rows"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    asked = json.loads(json.dumps(protocol)) | {"not_available": {}}
+    asked = json.loads(to_json(protocol)) | {"not_available": {}}
     if before.get("complete") or asked != before | {"not_available": {}}:
         return []
-    return [row for row in rows if any(is_of(row, trial) for trial in trials)]
+    kept = [row for row in rows if any(is_of(row, trial) for trial in trials)]
+    for row in kept:
+        if row["distance"] is None:  # JSON's word for one that is not finite
+            row["distance"] = math.nan
+    return kept
 
 
 def is_of(row: dict[str, Any], trial: Sampler) -> bool:
@@ -150,7 +156,7 @@ def is_of(row: dict[str, Any], trial: Sampler) -> bool:
 
 def write_rows(path: Path, step: int, protocol: dict[str, Any], rows: Rows) -> None:
     """The JSON file."""
-    text = json.dumps({"step": step, "protocol": protocol, "rows": rows}, indent=2)
+    text = to_json({"step": step, "protocol": protocol, "rows": rows}, indent=2)
     disk.write_atomically(path, (text + "\n").encode())
 
 

@@ -3,8 +3,8 @@
     python launch.py --config=configs/score_sde_toy2d.py --workdir=runs/sde_toy2d
 
 Hardware: one CPU core, 2.5 minutes. Measured: all 8 modes, 0.342 nats a held-out point,
-where the density itself has 0.314. For the other SDEs add --config.method.sde.name=subvp
-or ve.
+where the density itself has 0.314. For the other SDEs add
+--config.method.sde.name=subvp or ve.
 """
 
 from genjax.variants import with_variants

@@ -35,7 +35,8 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "diffusion": DIFFUSION,
     # the contract names the diffusion model
     "experiment": BASE | {"diffusion", "log_likelihood"},
-    "diffusion.as_experiment": DIFFUSION | {"experiment", "training"},
+    "diffusion.as_experiment": DIFFUSION
+    | {"experiment", "inputs", "models", "training"},
     "data": BASE | {"disk"},
     "pictures": BASE | {"disk"},
     "training": BASE | {"disk", "experiment", "fields", "state", "streams"},

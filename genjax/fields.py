@@ -63,7 +63,7 @@ class Range(NamedTuple):
             return f"{'more than' if self.above else 'at least'} {self.low:g}"
         if self.below:
             return f"at least {self.low:g} and below {self.high:g}"
-        return f"in {self.low:g} ... {self.high:g}"
+        return f"in {self.low:.10g} ... {self.high:.10g}"
 
 
 Positive = Annotated[float, Range(0.0, above=True)]

@@ -64,9 +64,8 @@ def test_a_config_states_only_what_differs(name):
     assert not idle, f"{name} repeats the default of {', '.join(idle)}"
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_tiny_trains_and_samples_on_real_data(name, tmp_path):
-    """Those on bundled data are tried by the laws."""
+def on_real_data(name):
+    """(config, data, experiment) at tiny; those on bundled data are tried by the laws."""
     config = load(name, ":tiny")
     common, _ = configs.check(config.to_dict())
     if is_bundled(config.data):
@@ -74,10 +73,31 @@ def test_tiny_trains_and_samples_on_real_data(name, tmp_path):
     folder = os.environ.get("TFDS_DATA_DIR", str(OFFLINE_DATA))
     options = {**common.data.options(), "dir": folder}
     try:
-        dataset = datasets.load(**options, cache_dir=str(tmp_path), download=False)
+        dataset = datasets.load(**options, download=False)
     except UserError as error:
         pytest.skip(f"{config.data.name} is not on this machine: {error}")
-    experiment = configs.make_experiment(config, dataset.spec)
+    return config, dataset, configs.make_experiment(config, dataset.spec)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_tiny_fits_real_data(name):
+    """Traced, not run."""
+    config, dataset, experiment = on_real_data(name)
+    key, size = jax.random.key(0), config.training.batch_size
+    rows = dataset.train.read(np.arange(size))
+    batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in rows.items()}
+    state = jax.eval_shape(experiment.init, key)
+    after, metrics = jax.eval_shape(experiment.train_step, state, batch, key)
+    assert jax.tree.structure(after) == jax.tree.structure(state) and metrics
+    if experiment.sample is not None:
+        drawn = jax.eval_shape(lambda s: experiment.sample(s, key, 2), state)
+        assert drawn.shape == (2, *dataset.spec.shape) and drawn.dtype == np.uint8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_tiny_trains_and_samples_on_real_data(name):
+    config, dataset, experiment = on_real_data(name)
     compiled = compile_experiment(experiment, submesh(1), gather=gather)
     feed = TrainFeed(
         dataset.train,

@@ -22,6 +22,7 @@ ORIGINAL = SHARED / "original" / "mnist"
 
 
 @pytest.mark.skipif(not ORIGINAL.is_dir(), reason="no MNIST archives beside the repo")
+@pytest.mark.slow
 def test_mnist_from_its_original_archives(tmp_path):
     """Bit for bit the arrays that TFDS's own builder gave, in its order."""
     manual = tmp_path / "downloads" / "manual"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genjax.evaluation.coder import Coder
-from genjax.experiment import Experiment
+from genjax.experiment import Code, Experiment
 from genjax.typing import Stopped
 
 IMAGES = np.arange(11 * 4, dtype=np.uint8).reshape(11, 2, 2, 1)
@@ -39,8 +39,7 @@ def make_coder(mesh=None, *, chunk=4, decode=decode, should_stop=lambda: False):
     experiment = Experiment(
         init=lambda key: jnp.float32(2),
         train_step=lambda state, batch, key: (state, {}),
-        encode=encode,
-        decode=decode,
+        code=Code(encode=encode, decode=decode),
     )
     key = jax.random.key(0)
     state = jnp.float32(2)

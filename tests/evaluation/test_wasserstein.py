@@ -20,9 +20,9 @@ def test_in_one_dimension_the_order_matches():
 def test_gaussians_are_as_far_as_the_closed_form_says():
     """|m1 - m2|^2 + |S1^1/2 - S2^1/2|^2 for diagonal covariances."""
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(2000, 2)) * [1.0, 2.0]
-    y = rng.normal(size=(2000, 2)) * [3.0, 1.0] + [5.0, 0.0]
-    assert wasserstein2(x, y) == pytest.approx(np.sqrt(25 + 4 + 1), rel=0.02)
+    x = rng.normal(size=(600, 2)) * [1.0, 2.0]
+    y = rng.normal(size=(600, 2)) * [3.0, 1.0] + [5.0, 0.0]
+    assert wasserstein2(x, y) == pytest.approx(np.sqrt(25 + 4 + 1), rel=0.04)
 
 
 def test_never_less_than_the_distance_on_an_axis():

@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax import configs
 from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator
+from genjax.typing import UserError
 
 KEY = jax.random.key(0)
 
@@ -39,8 +41,9 @@ def test_a_collapsed_batch_is_seen_by_minibatch_std_alone():
 
 
 def test_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match="norm='layer' does not exist; known: batch"):
-        DCGANDiscriminator(norm="layer").init(KEY, jnp.zeros((1, 8, 8, 1)), train=True)
+    stated = {"experiment": "gan", "model": {"backbone": "dcgan", "d_norm": "layer"}}
+    with pytest.raises(UserError, match="d_norm='layer' does not exist; known: batch"):
+        configs.complete(stated)
 
 
 def test_samples_of_a_start_have_the_spread_that_the_noise_gives():

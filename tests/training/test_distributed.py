@@ -23,8 +23,8 @@ COMMAND = [
     "--config.training.log_every=10",  # a call, so that a stop cuts no mean in two
     "--config.training.save_every=100",
     "--config.training.eval_every=200",
-    "--config.eval.num_samples=200",
-    "--config.eval.limit=200",
+    "--config.evaluation.num_samples=200",
+    "--config.evaluation.limit=200",
 ]
 
 

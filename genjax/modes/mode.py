@@ -32,9 +32,11 @@ OptionsT = TypeVar("OptionsT")
 class Trained:
     """The flags of every mode that looks at a checkpoint; a mode adds its own."""
 
-    step: Steps | None = None  # the checkpoint; default the newest
-    weights: Literal["ema", "raw"] | None = None  # default the average, if there is one
-    seed: Seed = 0  # of all that is drawn
+    step: Steps | None = None  # checkpoint to use; default: the newest
+    weights: Literal["ema", "raw"] | None = (
+        None  # default: the EMA, if the model keeps one
+    )
+    seed: Seed = 0  # seed of everything that is drawn
 
     @property
     def suffix(self) -> str:

@@ -38,8 +38,8 @@ MAX_IN_PICTURE = 400  # images
 class Options(Trained):
     """The flags of --mode=sample."""
 
-    num_samples: Count = 64  # how many
-    labels: tuple[int, ...] | None = None  # their classes, repeated in turn: 3 or 0,1
+    num_samples: Count = 64  # number of samples
+    labels: tuple[int, ...] | None = None  # their classes, in turn: 3 or 0,1
     out: str | None = None  # folder; default <workdir>/generated/<step>
 
 

@@ -38,7 +38,7 @@ MAX_POINTS = 10_000
 class Options:
     """The flags of --mode=train."""
 
-    accept_code: bool = False  # go on though the experiment's file has changed
+    accept_code: bool = False  # continue although the experiment's file changed
 
 
 def train_config(

@@ -46,7 +46,7 @@ class Options(Trained):
     """The flags of --mode=solvers."""
 
     solvers: tuple[str, ...] | None = None  # to compare, like ddim,heun; default all
-    evaluations: tuple[Count, ...] = (5, 10, 20, 50)  # of the model for a sample
+    evaluations: tuple[Count, ...] = (5, 10, 20, 50)  # model evaluations per sample
 
     def __post_init__(self) -> None:
         for name in self.solvers or ():

@@ -30,8 +30,8 @@ CODER, SAMPLES, PRIOR = range(3)  # keys of Stream.LATENTS
 class Options(Trained):
     """The flags of --mode=latents."""
 
-    num_images: Annotated[int, Range(2)] = 11  # in a row of its pictures
-    pairs: tuple[tuple[Steps, ...], ...] | None = None  # test rows to walk between
+    num_images: Annotated[int, Range(2)] = 11  # images in a row of the pictures
+    pairs: tuple[tuple[Steps, ...], ...] | None = None  # test rows to interpolate
     beside: str | None = None  # run folder of another model, to show its codes
 
     def __post_init__(self) -> None:

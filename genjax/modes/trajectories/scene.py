@@ -23,7 +23,7 @@ class Options(Trained):
     """The flags of --mode=trajectories."""
 
     labels: tuple[Steps, ...] | None = None  # classes of the samples, like 3 or 0,1
-    num_images: Annotated[int, Range(2)] = 11  # in a row of its pictures
+    num_images: Annotated[int, Range(2)] = 11  # images in a row of the pictures
 
 
 @dataclasses.dataclass(frozen=True)

@@ -195,7 +195,7 @@ class Color(NamedTuple):
 
 
 def draw_color(key: Key, num: int, p: Probability) -> Color:
-    """So many changes of color, by the table above."""
+    """Draws `num` changes of color by the table above."""
     coin_key, normal_key, flip_key, hue_key = jax.random.split(key, 4)
     coins = jax.random.bernoulli(coin_key, p, (5, num))
     brightened, contrasted, flipped, hued, saturated = coins

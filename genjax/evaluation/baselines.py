@@ -1,4 +1,4 @@
-"""Baselines for any likelihood: models that are fitted in closed form.
+"""Baselines for any likelihood: models that need no training.
 
 Each is fitted to the training split and scored on the test split, and of both it takes
 no more than a `Summary` keeps.

@@ -4,8 +4,8 @@
 
 Hardware: one data-centre GPU, days. The paper's recipe for L_hybrid: cosine schedule,
 4000 steps, learned variances, 500,000 updates; it reports 3.17 bits/dim and FID 3.19.
-Not theirs: the network is told the time by a shift, not by a scale and a shift. Own
-figures: not yet measured.
+Unlike theirs, the network is conditioned on the time by a shift, not by a scale and a
+shift. Own figures: not yet measured.
 """
 
 from genjax.variants import with_variants

@@ -57,17 +57,17 @@ class Model:
 
     channels: Count = 64  # of the generators; each halving doubles them
     num_downs: Steps = 2  # halvings of height and width
-    num_blocks: Steps = 9  # residual ones, at the smallest size
-    d_channels: tuple[Count, ...] = (64, 128, 256, 512)  # this: patches of 70 x 70
+    num_blocks: Steps = 9  # residual blocks, at the smallest size
+    d_channels: tuple[Count, ...] = (64, 128, 256, 512)  # default: patches of 70 x 70
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
     """What the paper leaves open."""
 
-    cycle_weight: NonNegative = 10.0  # of (1)
-    identity_weight: NonNegative = 0.0  # of (1); 5.0 keeps colours, as for photographs
-    pool_size: Steps = 50  # earlier translations, for the discriminators
+    cycle_weight: NonNegative = 10.0  # of the cycle loss in (1)
+    identity_weight: NonNegative = 0.0  # in (1); 5.0 keeps the colours of photographs
+    pool_size: Steps = 50  # earlier translations kept for the discriminators
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -46,10 +46,10 @@ from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Net, Params
 class Method:
     """What the papers leave open."""
 
-    num_timesteps: Count = 1000  # T
+    num_timesteps: Count = 1000  # T, the timesteps of the chain
     schedule: Literal["linear", "cosine"] = "linear"  # of the noise
-    beta_start: Positive = 1e-4  # of "linear": the first step's variance
-    beta_end: Positive = 0.02  # of "linear": the last step's variance
+    beta_start: Positive = 1e-4  # for "linear": variance of the first step
+    beta_end: Positive = 0.02  # for "linear": variance of the last step
     prediction: Literal["eps", "x0", "v"] = "eps"  # what the network estimates
     variance: Literal["fixed", "learned"] = "fixed"  # of the reverse steps
     vlb_weight: NonNegative = 1e-3  # lambda of (2)

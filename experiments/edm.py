@@ -46,10 +46,10 @@ class Method:
     """What the paper leaves open."""
 
     sigma_data: Positive = 0.5  # the data's standard deviation
-    p_mean: float = -1.2  # of log sigma in training
-    p_std: Positive = 1.2  # of log sigma in training
-    sigma_min: Positive = 0.002  # the least noise of a sampler
-    sigma_max: Positive = 80.0  # the noise that samplers start from
+    p_mean: float = -1.2  # mean of log sigma in training
+    p_std: Positive = 1.2  # standard deviation of log sigma in training
+    sigma_min: Positive = 0.002  # smallest noise level of a sampler
+    sigma_max: Positive = 80.0  # noise level that samplers start from
     weighting: ErrorWeighting = ErrorWeighting()  # of the error at each sigma
     augment_probability: Share = 0.0  # of each kind of change (`augment.edm`); 0: none
 
@@ -76,7 +76,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
     method, path = config.method, paths.edm(config.method.sigma_max)
     augments, inputs = method.augment_probability > 0, config.inputs
     scale, fields = inputs.scale(spec), dict(config.model)
-    if augments:  # the network is told of a flip too, so inputs must not hide it
+    if augments:  # the network is conditioned on flips too, so inputs must not flip
         augmentation.check_images(spec)
         inputs = dataclasses.replace(inputs, flip=False)
         fields["num_augment"] = augmentation.NUM_PARAMETERS

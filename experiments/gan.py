@@ -54,19 +54,19 @@ class State(NamedTuple):
 class Method:
     """What the papers leave open."""
 
-    loss: LossName = "non_saturating"  # of both players
+    loss: LossName = "non_saturating"  # loss of both players
     penalty: Penalty = Penalty()  # on the discriminator's gradient in its input
-    critic_steps: Count = 1  # turns of the discriminator a step, each on its own data
+    critic_steps: Count = 1  # discriminator updates per step, each on its own data
     packing: Count = 1  # examples that the discriminator sees side by side
-    clip_weights: Positive | None = None  # of the discriminator, 0.01 in the first WGAN
-    d_learning_rate: Positive | None = None  # of the discriminator; None: the same
+    clip_weights: Positive | None = None  # largest discriminator weight; 0.01 in WGAN
+    d_learning_rate: Positive | None = None  # of the discriminator; None: optim's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampler:
     """How samples are drawn; not so in training."""
 
-    truncation: Positive | None = None  # largest number in z (BigGAN); None: any
+    truncation: Positive | None = None  # largest |z_i|, as in BigGAN; None: no limit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

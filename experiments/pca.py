@@ -35,7 +35,7 @@ NOTE = (
 class Model:
     """How much is kept."""
 
-    num_components: Count = 10  # numbers in a code
+    num_components: Count = 10  # dimension of the code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -54,12 +54,12 @@ DrawTimes = Callable[[Key, int], tuple[Array, Array]]  # (key, num) -> (t, weigh
 class Method:
     """What the papers leave open."""
 
-    sde: SDE = SDE()  # how data are noised
-    start: Share = 1e-5  # the time of the least noise in training
+    sde: SDE = SDE()  # the SDE that adds noise to the data
+    start: Share = 1e-5  # smallest t in training
     weighting: Literal["simple", "likelihood"] = "simple"  # w of (2)
     dequantize: bool = False  # spread pixels over their level, for likelihood by ode
-    pixel_features: bool = False  # show the network each level's own noise too
-    classifier_width: Steps = 0  # of the classifier of (3); 0: none
+    pixel_features: bool = False  # further inputs, see `diffusion.pixel_features`
+    classifier_width: Steps = 0  # width of the classifier in (3); 0: no classifier
 
     def __post_init__(self) -> None:
         if not 0.0 < self.start < 1.0:

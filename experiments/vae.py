@@ -39,11 +39,11 @@ class Method:
     """What the papers leave open."""
 
     likelihood: pixels.Family = "bernoulli"  # of pixels given a code
-    objective: Literal["elbo", "iwae", "dreg"] = "elbo"  # which bound is raised
+    objective: Literal["elbo", "iwae", "dreg"] = "elbo"  # the bound to maximise
     num_samples: Count = 1  # k: draws of the code for each image
     beta: NonNegative = 1.0  # weight of the KL
-    beta_warmup_steps: Steps = 0  # it rises to that over so many steps
-    free_bits: NonNegative = 0.0  # nats of a dimension's KL that cost nothing less
+    beta_warmup_steps: Steps = 0  # steps over which beta rises from 0
+    free_bits: NonNegative = 0.0  # a dimension's KL counts as at least this, in nats
 
     def __post_init__(self) -> None:
         plain = (self.beta, self.beta_warmup_steps, self.free_bits) == (1.0, 0, 0.0)

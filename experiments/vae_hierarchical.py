@@ -41,10 +41,10 @@ class Model:
     """Four multilayer perceptrons."""
 
     widths: tuple[Count, ...] = (200, 200)  # hidden layers between x and z1
-    top_widths: tuple[Count, ...] = (100, 100)  # between z1 and z2
+    top_widths: tuple[Count, ...] = (100, 100)  # hidden layers between z1 and z2
     latent_dim: Count = 100  # numbers in z1, the code of an image
-    top_latent_dim: Count = 50  # in z2
-    activation: Activation = "tanh"  # between the layers
+    top_latent_dim: Count = 50  # numbers in z2
+    activation: Activation = "tanh"  # of the hidden layers
 
     def networks(self, spec: DataSpec, outputs: int) -> Networks:
         """One for each conditional. outputs: numbers for each value of an image."""
@@ -64,7 +64,7 @@ class Method:
     """What the paper leaves open."""
 
     likelihood: Literal["bernoulli", "logistic"] = "bernoulli"  # of pixels given z1
-    objective: Literal["elbo", "iwae"] = "elbo"  # which bound is raised
+    objective: Literal["elbo", "iwae"] = "elbo"  # the bound to maximise
     num_samples: Count = 1  # k: draws of the codes for each image
 
 

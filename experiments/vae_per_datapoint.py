@@ -44,15 +44,15 @@ class Method:
 
     likelihood: pixels.Family = "bernoulli"  # of pixels given a code
     num_samples: Count = 1  # draws of the code for each image
-    local_steps: Count = 5  # of the E step
-    local_learning_rate: Positive = 0.1  # of the rows
+    local_steps: Count = 5  # updates in the E step
+    local_learning_rate: Positive = 0.1  # learning rate of the E step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Likelihood(ImportanceSampling):
     """Importance sampling from the posteriors of new images."""
 
-    local_steps: Count = 200  # from the prior to these
+    local_steps: Count = 200  # updates that fit a posterior, from the prior
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

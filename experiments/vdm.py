@@ -45,9 +45,9 @@ from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params, UserErro
 class Method:
     """What the paper leaves open."""
 
-    prediction: Literal["eps", "levels"] = "eps"  # of the network; levels is (1)
-    gamma_min: float = -13.3  # the least noise at first: minus the log-SNR at t = 0
-    gamma_max: float = 5.0  # the most noise at first: minus the log-SNR at t = 1
+    prediction: Literal["eps", "levels"] = "eps"  # network output; levels is (1)
+    gamma_min: float = -13.3  # initial gamma at t = 0: minus the log-SNR
+    gamma_max: float = 5.0  # initial gamma at t = 1: minus the log-SNR
     fourier_powers: tuple[int, ...] = (7, 8)  # n of the sin and cos of 2^n pi x_t
 
     def __post_init__(self) -> None:

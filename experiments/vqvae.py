@@ -1,7 +1,7 @@
 """VQ-VAE, and two other bottlenecks in the same networks.
 
 An encoder makes a map of vectors, a few pixels wide; the decoder sees that map through
-a bottleneck and says of each pixel a logistic distribution over its levels. All losses
+a bottleneck and gives each pixel a logistic distribution over its levels. All losses
 are in nats an image, summed over its pixels and over the places of the map.
 
 - "vq" (van den Oord et al. 2017, arXiv:1711.00937): each vector h becomes the nearest
@@ -14,14 +14,14 @@ are in nats an image, summed over its pixels and over the places of the map.
 - "fsq" (Mentzer et al. 2023, arXiv:2309.15505): each vector is rounded to a fixed grid:
   loss(x) = -log p(x|z), with nothing to keep alive. Ours is made from features brought
   to mean 0 and variance 1 at each place: without, MNIST ends at a single code.
-- "gaussian", the continuous baseline: each vector says a diagonal Gaussian q(z|x), and
+- "gaussian", the continuous baseline: each vector gives a diagonal Gaussian q(z|x), and
   p(z) is standard normal: loss(x) = -ELBO(x), by one draw of z (Kingma & Welling 2014,
   arXiv:1312.6114, eq. 10).
 
 The likelihood is a lower bound. Of log p(x) = log sum_z p(z) p(x|z) the discrete ones
 count only the term of the encoder's z, under a prior that is uniform over all maps of
 codes: log p(x) >= log p(x|z) - (places) log K. An autoregressive prior, which the paper
-trains afterwards on the codes, would pay less; it is not here, so `sample` draws codes
+trains afterwards on the codes, would cost less; it is not here, so `sample` draws codes
 independently, and its images show what the prior has yet to learn.
 """
 
@@ -51,17 +51,17 @@ class Method:
     """Which bottleneck, and its numbers."""
 
     bottleneck: Literal["vq", "fsq", "gaussian"] = "vq"  # codes, a grid, or a density
-    num_codes: Count = 128  # vq: K
+    num_codes: Count = 128  # vq: K, the number of codes
     commitment: NonNegative = 0.25  # vq: weight of the distance to the codes
-    codebook: Upkeep = Upkeep()  # vq; of fsq usage_steps alone
-    levels: tuple[Annotated[int, Range(3)], ...] = (8, 4, 4)  # fsq: of each dimension
+    codebook: Upkeep = Upkeep()  # vq; fsq uses usage_steps alone
+    levels: tuple[Annotated[int, Range(3)], ...] = (8, 4, 4)  # fsq: per dimension
 
     def __post_init__(self) -> None:
         if not self.levels:
             raise UserError("method.levels must hold numbers, not (): try (8, 4, 4)")
 
     def make(self, code_dim: int) -> Bottleneck:
-        """The bottleneck, for vectors of so many numbers where it is free to choose."""
+        """The bottleneck. code_dim: length of its vectors; fsq ignores it."""
         if self.bottleneck == "fsq":
             return bottlenecks.fsq(self.levels)
         if self.bottleneck == "gaussian":

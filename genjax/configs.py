@@ -36,30 +36,30 @@ class Side:
     """One of two domains of the data set "domains"."""
 
     name: str | None = None  # any data set of images
-    dir: str | None = None  # where it is; None: data.dir
-    train_split: str | None = None  # of a TFDS data set
-    eval_split: str | None = None  # of a TFDS data set
+    dir: str | None = None  # folder of the data; None: data.dir
+    train_split: str | None = None  # for TFDS: the split for training
+    eval_split: str | None = None  # for TFDS: the split for evaluation
     label: int | None = None  # only the images of this class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """Which data (`genjax.data.datasets.load`). None: as the data set has it."""
+    """The data (`genjax.data.datasets.load`). None: the default of the data set."""
 
-    name: str = "digits"  # digits, a density, folder, domains, or any images of TFDS
-    dir: str | None = None  # where it is; None: TFDS_DATA_DIR
-    train_split: str | None = None  # of a TFDS data set
-    eval_split: str | None = None  # of a TFDS data set, and of digits
+    name: str = "digits"  # digits, a density, folder, domains, or a name of TFDS
+    dir: str | None = None  # folder of the data; None: TFDS_DATA_DIR
+    train_split: str | None = None  # for TFDS: the split for training
+    eval_split: str | None = None  # for TFDS and digits: the split for evaluation
     image_size: Count | None = None  # images are cropped and resized to this side
-    color: str | None = None  # of a folder: gray or rgb
-    eval_fraction: Share | None = None  # of a folder: held out for evaluation
-    num_train: Count | None = None  # of a density and of stacked_mnist
-    num_eval: Count | None = None  # likewise
-    seed: Steps | None = None  # likewise: of the draws
-    in_memory: bool | None = None  # keep decoded images; None: if they fit
+    color: str | None = None  # for a folder: gray or rgb
+    eval_fraction: Share | None = None  # for a folder: share held out for evaluation
+    num_train: Count | None = None  # for a density and stacked_mnist: training examples
+    num_eval: Count | None = None  # for a density and stacked_mnist: test examples
+    seed: Steps | None = None  # for a density and stacked_mnist: seed of the draws
+    in_memory: bool | None = None  # keep decoded images in memory; None: if they fit
     a: Side = Side()  # domain A of "domains"
     b: Side = Side()  # domain B, or known_map
-    known_map: str | None = None  # B is A inverted, rotated or its edges
+    known_map: str | None = None  # map from A to B: inverted, rotated or edges
 
     def options(self) -> dict[str, Any]:
         """Arguments of `genjax.data.datasets.load`; what is None is left out."""
@@ -71,27 +71,27 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long, in which batches, and what happens how often, in steps."""
+    """Length of training, batch size, and how often things happen, in steps."""
 
-    num_steps: Count = 10_000  # of training
-    batch_size: Count = 64  # examples a step, over all devices
-    log_every: Count = 100  # a line of metrics.jsonl
-    save_every: Count = 1_000  # a checkpoint
-    sample_every: Count = 1_000  # a grid of samples
-    eval_every: Count = 5_000  # an evaluation
-    steps_per_call: Count = 50  # in one call of the device
-    keep_last: Count = 2  # checkpoints that are kept
-    keep_every: Count | None = None  # and those at multiples of this step
-    keep_best_by: str | None = None  # and the best two by this metric; lower is better
+    num_steps: Count = 10_000  # training steps
+    batch_size: Count = 64  # examples per step, over all devices
+    log_every: Count = 100  # steps between lines of metrics.jsonl
+    save_every: Count = 1_000  # steps between checkpoints
+    sample_every: Count = 1_000  # steps between grids of samples
+    eval_every: Count = 5_000  # steps between evaluations
+    steps_per_call: Count = 50  # training steps in one call to the device
+    keep_last: Count = 2  # number of newest checkpoints to keep
+    keep_every: Count | None = None  # also keep those at multiples of this step
+    keep_best_by: str | None = None  # also keep the two lowest in this metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How much is evaluated at once, and of how many."""
+    """How many examples and samples an evaluation takes."""
 
-    batch_size: Count = 100  # test examples, or samples, at once
-    num_samples: Steps = 10_000  # to compare with data; 0: none
-    limit: Count | None = None  # only the first so many test examples
+    batch_size: Count = 100  # test examples, or samples, at a time
+    num_samples: Steps = 10_000  # samples to compare with the data; 0: none
+    limit: Count | None = None  # number of test examples to use; None: all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,8 @@ class Mesh:
 class Common:
     """What every config has, whichever its experiment."""
 
-    experiment: str  # experiments/<this>.py
-    seed: Seed = 0  # of the initial weights, the order of the data, the noise
+    experiment: str  # name of the file in experiments/, without .py
+    seed: Seed = 0  # of the initial weights, the order of the data, and the noise
     data: Data = Data()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()

@@ -84,7 +84,7 @@ class Field(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Beside a Mapping: its fields, given the values that a config states."""
+    """Annotates a Mapping: its fields, given the values that a config states."""
 
     fields: Callable[[Mapping[str, Any]], Mapping[str, Field]]
 

@@ -1,4 +1,4 @@
-"""What a class-conditional model is told: labels 0 ... num_classes - 1, or none.
+"""Labels that condition a model: 0 ... num_classes - 1, or none.
 
 num_classes itself is the null label, "no class"; a model with num_classes = 0 has none.
 """
@@ -20,7 +20,7 @@ def of_batch(batch: Batch, num_classes: int) -> Array | None:
 def hide(
     key: Key, label: Array | None, *, probability: float, null: int
 ) -> Array | None:
-    """Now and then the null label: teaches the unconditional model too."""
+    """The labels, some replaced by the null label, to train unconditionally too."""
     if label is None:
         return None
     return jnp.where(jax.random.bernoulli(key, probability, label.shape), null, label)
@@ -29,7 +29,7 @@ def hide(
 def asked_for(
     key: Key, label: Array | None, num: int, num_classes: int
 ) -> Array | None:
-    """Checked labels (num,): those given, or else any class as likely as another.
+    """Checked labels (num,): those given, or else classes drawn uniformly.
 
     Raises UserError for labels that the model does not know.
     """
@@ -47,7 +47,7 @@ def check_labels(
 ) -> None:
     """Raises UserError for labels that do not fit; values only where they are known.
 
-    num_features: labels are vectors of so many finite numbers, instead of classes.
+    num_features: labels are vectors of num_features finite numbers, not classes.
     """
     if label is None:
         return

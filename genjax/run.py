@@ -1,4 +1,4 @@
-"""A run: a config, and the folder with what was trained by it.
+"""A run: a config, and the folder that holds what was trained with it.
 
     import genjax
 
@@ -93,7 +93,7 @@ def load(
 
 
 def no_trained_run(workdir: Path) -> UserError:
-    """The error of a folder without a trained run."""
+    """The error for a folder that holds no trained run."""
     return UserError(
         f"there is no trained run in {workdir}; train first, or name another --workdir"
     )
@@ -108,7 +108,7 @@ def has(experiment: Experiment, part: str) -> bool:
 
 
 class Run:
-    """All parts are made when they are first asked for: data last.
+    """A config and its run folder. Each part is made when it is first needed.
 
     Attributes: workdir, config (completed), settings (its common sections, checked),
     beside, override_config.
@@ -125,11 +125,11 @@ class Run:
         stop: Callable[[], bool] = lambda: False,
         override_config: bool = False,
     ):
-        """Of a checked config.
+        """A run of a checked config.
 
         beside: of `configs.find_experiment`. spec: of the data, where it is known
-        before they are loaded. step: of the checkpoint; None: the newest. stop: this
-        process's wish to stop. override_config: go on with other data.
+        before they are loaded. step: of the checkpoint; None: the newest. stop:
+        whether this process was asked to stop. override_config: go on with other data.
         """
         self.workdir, self.config, self.beside = workdir, config, beside
         self.settings, _ = configs.check(config.to_dict(), beside)
@@ -140,7 +140,7 @@ class Run:
         self._evaluators: dict[tuple, Evaluator] = {}
 
     def stop(self) -> bool:
-        """Whether any process was asked to stop; to be asked by all together."""
+        """Whether any process was asked to stop. All processes must call it."""
         return distributed.any_process(self._stop())
 
     def asked_to_stop(self) -> bool:
@@ -149,14 +149,14 @@ class Run:
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """Those that the config names. Raises UserError if it was trained on others."""
+        """The data of the config. Raises UserError if the run was trained on others."""
         dataset = datasets.load(**self.settings.data.options())
         self._check_data(dataset.fingerprint)
         return dataset
 
     @property
     def spec(self) -> DataSpec:
-        """What an experiment knows of the data: as they were in training."""
+        """The description of the data that the model was trained on."""
         return self._spec or self.dataset.spec
 
     @functools.cached_property
@@ -172,7 +172,7 @@ class Run:
 
     @functools.cached_property
     def code_hash(self) -> str:
-        """Of the experiment's file."""
+        """The hash of the experiment's file."""
         return configs.code_hash(self.settings.experiment, self.beside)
 
     @functools.cached_property
@@ -188,7 +188,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """That of the checkpoint."""
+        """The step of the checkpoint."""
         return self.trained[1]
 
     def state(self, weights: Weights | None = None) -> tuple[Any, Weights]:
@@ -251,7 +251,7 @@ class Run:
     # --- what it can do ---------------------------------------------------------------
 
     def require(self, part: str, what: str, models: str = "") -> None:
-        """Raises UserError of a model without the part, which `what` needs.
+        """Raises UserError for a model without the part, which `what` needs.
 
         models: which models have it, in words.
         """
@@ -326,7 +326,7 @@ class Run:
         weights: Weights | None = None,
         sampler: Mapping[str, Any] | None = None,
     ) -> Iterator[np.ndarray]:
-        """`sample`, evaluation.batch_size at a time; checked before it begins."""
+        """`sample` in chunks of evaluation.batch_size; arguments are checked first."""
         self.require("sample", "run.sample")
         if num < 1:
             raise UserError(f"the number of samples must be at least 1, not {num}")
@@ -467,7 +467,7 @@ class Run:
         extractor: str | None = None,
         full: bool = False,
     ) -> Evaluator:
-        """What `evaluate` asks, of any state; made once."""
+        """The `Evaluator` that `evaluate` calls, for any state; it is made once."""
         self.check_labels(labels)
         asked = (None if labels is None else tuple(labels), seed, extractor, full)
         if asked not in self._evaluators:
@@ -524,7 +524,7 @@ class Run:
 
     @property
     def num_test(self) -> int:
-        """How many examples those are."""
+        """The number of examples in `test_batches`."""
         num, limit = len(self.dataset.eval), self.settings.evaluation.limit
         return num if limit is None else min(num, limit)
 
@@ -557,7 +557,7 @@ class Run:
 
     @contextlib.contextmanager
     def open_checkpoints(self, *, to_save: bool = True) -> Iterator[Checkpointer]:
-        """The run's checkpoints, which carry what tells one run from another."""
+        """The run's checkpoints; their metadata tell one run from another."""
         training, meta = self.settings.training, {}
         if to_save:
             meta = {

@@ -112,21 +112,21 @@ class Blit(NamedTuple):
 
 
 def draw_blit(key: Key, num: int, p: Probability) -> Blit:
-    """So many blits, by the table above."""
+    """Draws `num` blits by the table above."""
     coin_key, flip_key, turn_key, shift_key = jax.random.split(key, 4)
-    flipped, turned, moved = jax.random.bernoulli(coin_key, p, (3, num))
+    flipped, turned, shifted = jax.random.bernoulli(coin_key, p, (3, num))
     flips = jax.random.bernoulli(flip_key, 0.5, (num,))
     turns = jax.random.randint(turn_key, (num,), 0, 4)
     shift = jax.random.uniform(shift_key, (num, 2), minval=-1.0, maxval=1.0)
     return Blit(
         x_flip=flipped & flips,
         quarter_turns=jnp.where(turned, turns, 0),
-        translation=jnp.where(moved[:, None], WHOLE_TRANSLATION * shift, 0.0),
+        translation=jnp.where(shifted[:, None], WHOLE_TRANSLATION * shift, 0.0),
     )
 
 
 def blit(images: Images, drawn: Blit) -> Images:
-    """The images flipped, then turned, then moved by whole pixels."""
+    """The images flipped, then turned, then shifted by whole pixels."""
     height, width = images.shape[1:3]
     images = geometry.flip_x(images, drawn.x_flip)
     images = geometry.select(drawn.quarter_turns >= 2, images[:, ::-1, ::-1], images)
@@ -141,7 +141,7 @@ def blit(images: Images, drawn: Blit) -> Images:
 
 
 class Geometry(NamedTuple):
-    """How each of B images is moved; zeros: not at all."""
+    """How each of B images is transformed; zeros: not at all."""
 
     scaling: PerImage
     rotation: PerImage  # radians clockwise, before the anisotropy
@@ -151,9 +151,9 @@ class Geometry(NamedTuple):
 
 
 def draw_geometry(key: Key, num: int, p: Probability) -> Geometry:
-    """So many movements, by the table above."""
+    """Draws `num` of them by the table above."""
     coin_key, rotation_key, angle_key, normal_key = jax.random.split(key, 4)
-    scaled, stretched, moved = jax.random.bernoulli(coin_key, p, (3, num))
+    scaled, stretched, shifted = jax.random.bernoulli(coin_key, p, (3, num))
     p_rotation = 1.0 - jnp.sqrt(1.0 - p)
     turned, turned_after = jax.random.bernoulli(rotation_key, p_rotation, (2, num))
     before, after = _angles(angle_key, (2, num))
@@ -163,7 +163,7 @@ def draw_geometry(key: Key, num: int, p: Probability) -> Geometry:
         rotation=jnp.where(turned, before, 0.0),
         anisotropy=jnp.where(stretched, anisotropy, 0.0),
         rotation_after=jnp.where(turned_after, after, 0.0),
-        translation=jnp.where(moved[:, None], jnp.stack([x, y], axis=-1), 0.0),
+        translation=jnp.where(shifted[:, None], jnp.stack([x, y], axis=-1), 0.0),
     )
 
 
@@ -195,7 +195,7 @@ class Color(NamedTuple):
 
 
 def draw_color(key: Key, num: int, p: Probability) -> Color:
-    """So many changes of color, by the table above."""
+    """Draws `num` changes of color by the table above."""
     coin_key, normal_key, flip_key, hue_key = jax.random.split(key, 4)
     coins = jax.random.bernoulli(coin_key, p, (5, num))
     brightened, contrasted, flipped, hued, saturated = coins

@@ -113,7 +113,7 @@ def contrast(images: Images, factor: PerImage) -> Images:
 
 
 def translate(images: Images, pixels: Int[Array, "b 2"]) -> Images:
-    """The images moved by whole pixels (x right, y down), zero where nothing was."""
+    """The images shifted by whole pixels (x right, y down), filled with zeros."""
     height, width = images.shape[1:3]
     x, y = pixels[:, :1], pixels[:, 1:]
     from_row = jnp.arange(height)[None, :] - y

@@ -1,11 +1,11 @@
 """Augmentation that does not leak into samples (Karras et al. 2022, arXiv:2206.00364).
 
-Appendix F.2: images are moved at random in training, the network is told how, by a
-vector a of 9 numbers, and samples are drawn with a = 0, "not moved". Each kind of
-movement happens with the same small probability, apart from the others; N is a standard
-normal draw, U a uniform one:
+Appendix F.2: images are transformed at random in training, the network is given the
+transformation as a vector a of 9 numbers, and samples are drawn with a = 0, "none".
+Each kind happens with the same small probability, independently of the others; N is a
+standard normal draw, U a uniform one:
 
-  kind          how                                            told as
+  kind          how                                            given as
   x-flip        columns reversed, half the time                a_0 = 1
   y-flip        rows reversed, half the time                   a_1 = 1
   scaling       by 2^(0.2 a_2)                                 a_2 ~ N
@@ -16,10 +16,10 @@ normal draw, U a uniform one:
 with w ~ N, and s ~ U(-pi, pi) half the time, else 0. Lengths are pixels, the middle of
 the image is the origin, x goes right along columns and y down along rows.
 
-All movements but the flips are one linear map, applied once: the value at a place of
+All kinds except the flips are one affine map, applied once: the value at a place of
 the result is read from the image between its pixels, bilinearly, and beyond the edges
 from its mirror image. (The paper filters with a wavelet instead: bilinear reading blurs
-more, but only where the network is told that the image was moved.)
+more, but only where the network is given a nonzero a.)
 """
 
 import math
@@ -39,7 +39,7 @@ TRANSLATION_STD = 1.0 / 8.0  # of the side of the image
 
 
 class Movement(NamedTuple):
-    """How each of B images is moved; zeros: not at all."""
+    """How each of B images is transformed; zeros: not at all."""
 
     x_flip: Bool[Array, " b"]
     y_flip: Bool[Array, " b"]
@@ -57,7 +57,7 @@ def augment(
     probability: float,
     x_flip_probability: float | None = None,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b 9"]]:
-    """The images, moved at random, and what to tell the network of it.
+    """The images, transformed at random, and the vector a for the network.
 
     x_flip_probability: that an x-flip is drawn (and then it is one half the time);
         None: as for the other kinds.
@@ -78,7 +78,7 @@ def check_images(spec: DataSpec) -> None:
 
 
 def draw(key: Key, num: int, probability: float, x_flip_probability: float) -> Movement:
-    """So many movements, by the table above."""
+    """Draws `num` movements by the table above."""
     x_key, y_key, scaling_key, rotation_key, stretch_key, shift_key = jax.random.split(
         key, 6
     )
@@ -112,7 +112,7 @@ def draw(key: Key, num: int, probability: float, x_flip_probability: float) -> M
 
 
 def parameters(movement: Movement) -> Float[Array, "b 9"]:
-    """The vector a: zero for an image that is not moved."""
+    """The vector a: zero for an image that is not transformed."""
     m = movement
     columns = [
         m.x_flip.astype(jnp.float32),

@@ -36,7 +36,7 @@ def flip_y(images: Images, which: Bool[Array, " b"]) -> Images:
 
 
 def shift(images: Images, pixels: Int[Array, "b 2"]) -> Images:
-    """The images moved by whole pixels (x, y), each fewer than the side.
+    """The images shifted by whole pixels (x, y), each fewer than the side.
 
     No value is changed, so that a shift by 0 is the image, bit for bit.
     """

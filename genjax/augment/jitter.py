@@ -15,8 +15,8 @@ from genjax.typing import Array, DataSpec, Key, UserError
 class Crops:
     """What training does to the images of a domain."""
 
-    flip: bool = False  # mirror half of the images; a mirrored digit is no digit
-    resize: Count | None = None  # to this side, then a random crop of the old one
+    flip: bool = False  # mirror half of the images; wrong for digits
+    resize: Count | None = None  # resize to this side, then crop at random
 
     def fitting(self, spec: DataSpec) -> "Crops":
         """Itself, for images (..., H, W, C). Raises UserError for too small a size."""

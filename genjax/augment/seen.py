@@ -1,4 +1,4 @@
-"""config.augment: what is done to all that a discriminator sees."""
+"""config.augment: the augmentation of everything that a discriminator sees."""
 
 import dataclasses
 from typing import Literal
@@ -16,10 +16,10 @@ from genjax.typing import Array, DataSpec, Key, UserError
 class Augment:
     """Random changes of data and samples alike, so that samples do not learn them."""
 
-    kind: Literal["none", "diffaugment", "ada"] = "none"  # of images
+    kind: Literal["none", "diffaugment", "ada"] = "none"  # the augmentation
     policy: tuple[str, ...] = ("color", "translation", "cutout")  # of diffaugment
-    ada_target: Share = 0.6  # of ada: share of the data that is known for sure
-    ada_speed: Positive = 500_000.0  # of ada: images in which p could go from 0 to 1
+    ada_target: Share = 0.6  # ada: target for the mean sign of D on data
+    ada_speed: Positive = 500_000.0  # ada: images in which p can rise from 0 to 1
 
     def __post_init__(self) -> None:
         kinds(self.policy)
@@ -59,7 +59,7 @@ class Augment:
     def next_p(
         self, p: Float[Array, ""], real_logits: Float[Array, "..."], num_images: int
     ) -> Float[Array, ""]:
-        """The probability after so many images of data, with these logits of them.
+        """The probability after `num_images` images of data with these logits.
 
         real_logits: high for data, 0 for undecided.
         """
@@ -75,7 +75,7 @@ class Augment:
 
 
 def pack(x: Shaped[Array, " n *d"], size: int) -> Shaped[Array, " m *e"]:
-    """(n / size, ..., size * c): so many rows in turn, one's channels behind another's.
+    """(n / size, ..., size * c): each row holds the channels of `size` rows of x.
 
     PacGAN, Lin et al. 2018 (arXiv:1712.04086). size divides n.
     """

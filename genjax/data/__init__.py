@@ -1,1 +1,1 @@
-"""Data sets, their row order, and the way to the device."""
+"""Data sets, their row order, and their transfer to the device."""

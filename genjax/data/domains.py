@@ -225,7 +225,7 @@ def common_form(
 def bring(
     images: Images, *, num_levels: int, shape: tuple[int, ...], to_levels: int
 ) -> UInt8[np.ndarray, "n h2 w2 c2"]:
-    """The images with so many levels and of this shape, (height, width, channels).
+    """The images with to_levels levels and of this shape, (height, width, channels).
 
     Where the size differs, the centered square is resized by `center_square`, with 256
     levels before it comes to to_levels.

@@ -216,7 +216,7 @@ def eval_batches(
     The last batch is filled up with row 0, masked out, so that no example is left out
     and all batches have one shape.
 
-    limit: only the first so many examples.
+    limit: only the first `limit` examples.
     rows: only these rows, in this order, up to `limit` of them.
 
     Raises UserError where the batch does not divide by the devices, where the limit is

@@ -34,7 +34,7 @@ def as_experiment(
     loss_fn: LossFn,
     losses: Callable[[Params, Array, Array | None, Key], Metrics],
 ) -> Experiment[TrainState]:
-    """Training on loss_fn, a sampler, a likelihood, an evaluation, the model itself.
+    """The experiment: training on loss_fn, a sampler, a likelihood, an evaluation.
 
     init: (key) -> params.
     loss_fn: (params, batch, key) -> (mean loss, further metrics), for training.

@@ -1,4 +1,4 @@
-"""Which noise meets which datum in training."""
+"""Coupling: which noise is paired with which example in training."""
 
 import jax.numpy as jnp
 import optax
@@ -12,7 +12,7 @@ def optimal_transport(
     eps: Float[Array, " b *d"],
     label: Int[Array, " b"] | None = None,
 ) -> Float[Array, " b *d"]:
-    """The rows of eps, so ordered that the sum of |x0_i - eps_i|^2 is the smallest.
+    """The rows of eps, ordered so that the sum of |x0_i - eps_i|^2 is smallest.
 
     Minibatch optimal transport (Tong et al. 2024, arXiv:2302.00482, algorithm 3), by
     the exact assignment: lines cross less, so paths are straighter. Each x0 keeps its

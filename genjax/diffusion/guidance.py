@@ -1,8 +1,8 @@
 """Guidance: wrappers around denoisers, which push x0_hat away from a weaker model's.
 
-Given denoise(x, t) of a conditional model, of the same model told no class ("null"),
-and of a weaker version of the model told the same class ("guide"), their difference is
-made larger:
+Given denoise(x, t) of a conditional model, of the same model given no class ("null"),
+and of a weaker version of the model given the same class ("guide"), their difference
+is made larger:
 
   (1) guided = conditional + (scale - 1) (conditional - null)
                            + (guide_scale - 1) (conditional - guide)
@@ -19,9 +19,9 @@ over all dimensions of an example and phi = rescale:
   (2) x0 = (phi std(conditional) / std(guided) + 1 - phi) guided
 
 The paper applies (2) to its network's output, which is v. Here it is x0, which does not
-depend on how the network was parameterised: the contrast of the image that is foreseen
-is what guidance inflates. At alpha = 0, the end that the paper cares for, v is -x0 and
-the two agree.
+depend on how the network was parameterised: guidance inflates the contrast of the
+predicted image. At alpha = 0, the end that the paper cares for, v is -x0 and the two
+agree.
 """
 
 from collections.abc import Callable
@@ -49,8 +49,8 @@ def guided(
     """The denoiser (1), rescaled by (2), in the interval; conditional outside of it.
 
     scale, guide_scale: 1 leaves that difference out and never evaluates its model.
-    interval: (low, high), both included; low > high is empty. Guidance only in the
-        middle of the way leaves more variety (Kynkaanniemi et al. 2024,
+    interval: (low, high), both included; low > high is empty. Guidance only at
+        middle noise levels leaves more variety (Kynkaanniemi et al. 2024,
         arXiv:2404.07724, section 3). It is in t: for EDM's path t = sigma / sigma_max.
     rescale: phi of (2), from 0 (none) to 1.
 

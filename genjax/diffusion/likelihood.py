@@ -5,7 +5,7 @@ spread evenly over the width of their level (uniform dequantisation), which make
 bound (Theis et al. 2016, arXiv:1511.01844, section 3.1).
 
 "bound": the variational bound of a chain that ends at some log-SNR
-(`continuous.logsnr_bound`). Pixels stay what they are: a decoder tells their levels.
+(`continuous.logsnr_bound`). Pixels stay what they are: a decoder gives their levels.
 
 "vlb": the variational bound of the chain of a model in discrete time
 (`vlb.variational_bound`), with the variances of `config.sampler.variance`.
@@ -35,7 +35,7 @@ from genjax.typing import Array, Batch, Key, UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """How log p is taken."""
+    """How log p is computed."""
 
     method: Literal["none", "ode", "bound", "vlb"] = "ode"  # none: it is not taken
     trace: Trace = "hutchinson"  # ode: of the flow's Jacobian; exact costs D passes
@@ -48,7 +48,7 @@ class Likelihood:
             raise UserError("config.likelihood.draws=None is for method='vlb' only")
 
     def of(self, model: DiffusionModel) -> LogLikelihood[TrainState] | None:
-        """That of a model, given its labels if it knows any.
+        """The log-likelihood of a model, given labels if it is conditional.
 
         Raises UserError for "vlb" of a model that has no timesteps.
         """
@@ -154,7 +154,7 @@ class Likelihood:
         )
 
     def note(self, model: DiffusionModel) -> str:
-        """How it is taken, for the protocol of a metric."""
+        """How it is computed, for the protocol of a metric."""
         is_image, levels = model.scale.is_image, model.scale.num_levels
         width = (
             f"log-det D log(2 / {levels - 1})" if is_image else "log-det of point_scale"
@@ -240,6 +240,6 @@ class LearnedBound:
 def dequantize(
     x0: Float[Array, " b *d"], scale: Scale, key: Key
 ) -> Float[Array, " b *d"]:
-    """Pixels as a network sees them, each moved by at most half a level, uniformly."""
+    """Pixels as a network sees them, plus uniform noise of at most half a level."""
     noise = jax.random.uniform(key, x0.shape, x0.dtype, minval=-0.5, maxval=0.5)
     return x0 + jnp.asarray(scale.level_width, x0.dtype) * noise

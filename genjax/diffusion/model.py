@@ -1,4 +1,4 @@
-"""A diffusion model as everything but its training sees it."""
+"""A diffusion model, as everything except its training sees it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -79,19 +79,19 @@ class DiffusionModel:
 
     @property
     def asked_classes(self) -> int:
-        """Classes that sampling may be asked for, 0 for none."""
+        """The number of classes that samples can be drawn from; 0: no classes."""
         if self.sampler.guidance.classifier_scale:
             return self.classifier_classes
         return self.num_classes
 
     def times(self, path: GaussianPath) -> Float[np.ndarray, " n"]:
-        """The sampler's, falling from 1 to 0."""
+        """The sampler's times, falling from 1 to 0."""
         return self.sampler.times(path, end=self.end, num_timesteps=self.num_timesteps)
 
     def denoise_and_spread(
         self, params: Params, label: Array | None
     ) -> DenoiseAndSpread:
-        """(x0, v) of x and t, x0 clipped if so chosen, not guided."""
+        """(x0, v) of x and t; x0 is clipped if the sampler clips, not guided."""
         denoise = self.denoiser(params, label)
 
         def both(x: Array, t: Array) -> tuple[Array, Array | None]:
@@ -100,11 +100,11 @@ class DiffusionModel:
         return with_spread(both, clipped) if self.sampler.clip else both
 
     def denoise(self, params: Params, label: Array | None) -> Denoise:
-        """E[x0 | x_t = x] of x and t, clipped if so chosen, not guided."""
+        """E[x0 | x_t = x] of x and t, clipped if the sampler clips, not guided."""
         return mean_of(self.denoise_and_spread(params, label))
 
     def guided(self, state: TrainState, label: Array | None) -> DenoiseAndSpread:
-        """That of the averaged weights, clipped and guided as the sampler says."""
+        """The denoiser of the EMA weights, clipped and guided as the sampler says."""
         params, g = state.averaged[0], self.sampler.guidance
         if g.autoguidance_scale != 1.0 and state.early_params is None:
             raise UserError(
@@ -153,7 +153,7 @@ class DiffusionModel:
         *,
         along: bool = False,
     ) -> Solution:
-        """Samples as the network sees them; along: also on the way, at all the times.
+        """Samples as the network sees them; along: the states at all the times.
 
         Raises UserError for labels that the model does not know.
         """

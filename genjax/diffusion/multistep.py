@@ -4,7 +4,7 @@ With lambda = log(alpha / sigma), which grows by h from t to s, the probability 
 
   (1) x_s = sigma_s/sigma_t x_t + alpha_s int_0^h e^(u - h) x0(lambda_t + u) du
 
-(Lu et al. 2022, arXiv:2211.01095, proposition 4.1). Only x0 along the way is unknown. A
+(Lu et al. 2022, arXiv:2211.01095, proposition 4.1). Only x0 in between is unknown. A
 polynomial through x0 at p nodes, lambda_t + h r_j, makes the integral a weighted sum of
 them, whose weights w solve
 

@@ -1,4 +1,4 @@
-"""The probability-flow ODE, solved in t: data to noise and back without chance.
+"""The probability-flow ODE, solved in t: a deterministic map of noise to data and back.
 
 With eps = (x - alpha x0) / sigma and x0 = denoise(x, t)
 
@@ -170,7 +170,7 @@ def adaptive(
     end: float | Array = 1e-3,
     tolerance: float = 1e-4,
 ) -> tuple[Float[Array, " b *d"], Array]:
-    """(x at 0, evaluations used), with steps as long as the tolerance lets them be.
+    """(x at 0, evaluations used), with steps as long as the tolerance allows.
 
     Solves (1) from x at start to end > 0 (`integrate`), then denoises once.
     """
@@ -219,7 +219,7 @@ def path_energy(
     path: GaussianPath,
     num_steps: int = 100,
 ) -> Float[Array, " b"]:
-    """The integral of |dx/dt|^2 over the way of each noise x to data, by Euler's steps.
+    """The integral of |dx/dt|^2 along the trajectory from each noise x, by Euler.
 
     On `paths.rectified_flow` its mean is at least the squared Wasserstein-2 distance of
     noise and data, and equal where the flow is the optimal transport (Benamou & Brenier
@@ -251,9 +251,9 @@ def _noised_back(
     level = jnp.exp(-0.5 * logsnr)
     wanted = (level >= inside[0]) & (level <= inside[1])
     back = path.time(logsnr - 2.0 * math.log(factor))
-    moved = wanted & (back > t)
-    back = jnp.where(moved, back, t)
-    keep = jnp.where(moved, path.alpha(back) / path.alpha(t), 1.0)
+    churned = wanted & (back > t)
+    back = jnp.where(churned, back, t)
+    keep = jnp.where(churned, path.alpha(back) / path.alpha(t), 1.0)
     added = jnp.square(path.sigma(back)) - jnp.square(keep * path.sigma(t))
     return back, keep, jnp.sqrt(jnp.maximum(added, 0.0))
 

@@ -3,7 +3,7 @@
   (1) x_t = alpha(t) x_0 + sigma(t) eps,    eps ~ N(0, I),    t in [0, 1].
 
 Everything else about a forward process follows from alpha and sigma. A path says
-nothing of how a network is trained or sampled.
+nothing about how a network is trained or sampled.
 """
 
 import dataclasses

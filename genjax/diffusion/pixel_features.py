@@ -1,9 +1,10 @@
-"""What a network of noisy pixels may be shown beside them.
+"""Further inputs for a network of noisy pixels.
 
   (1) (x_t - alpha v) / sigma, held between -FEATURE_LIMIT and FEATURE_LIMIT,
 
 for v black, white, and the level nearest to x_t / alpha. It is eps itself where x0 = v.
-Else a network must enlarge the small noise on a black pixel up to a thousand times.
+Without them a network must enlarge the small noise on a black pixel up to
+a thousand times.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What there is to see of a diffusion model: data become noise, and noise data.
+"""Frames of a diffusion model: data become noise, and noise becomes data.
 
 Frames are examples like batch["image"]. Where a path lets the noise grow, x_t is
 divided by the standard deviation that data of variance 1 have there (`unit_scale`).
@@ -35,7 +35,7 @@ class Process:
     model: DiffusionModel
 
     def times(self, state: TrainState) -> Float[np.ndarray, " f"]:
-        """The sampler's, from 1, the noise, falling to 0, the data."""
+        """The sampler's times, falling from 1 (noise) to 0 (data)."""
         return np.asarray(self.model.times(self._path(state)), np.float32)
 
     def forward(self, state: TrainState, batch: Batch, key: Key) -> Array:

@@ -1,4 +1,4 @@
-"""config.sampler: which solver takes the way from noise to a sample, at which times."""
+"""config.sampler: the solver that leads from noise to a sample, and its times."""
 
 import dataclasses
 from typing import Any
@@ -17,14 +17,14 @@ from genjax.typing import Array, Key, UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """What pushes samples away from a weaker model's (`genjax.diffusion.guidance`)."""
+    """Guidance away from a weaker model (`genjax.diffusion.guidance`)."""
 
-    scale: float = 1.0  # from the same model told no class; 1 is none
-    autoguidance_scale: float = 1.0  # from its average at optim.snapshot_step; 1: none
-    classifier_scale: NonNegative = 0.0  # towards a class by a classifier; 0 is none
-    min_t: Share = 0.0  # guidance at these t only; 0 is data
-    max_t: Share = 1.0  # and 1 noise
-    rescale: Share = 0.0  # 1: the contrast that samples have without guidance
+    scale: float = 1.0  # classifier-free guidance scale; 1: no guidance
+    autoguidance_scale: float = 1.0  # away from the EMA of optim.snapshot_step; 1: none
+    classifier_scale: NonNegative = 0.0  # scale of classifier guidance; 0: none
+    min_t: Share = 0.0  # smallest t with guidance; t = 0 is data
+    max_t: Share = 1.0  # largest t with guidance; t = 1 is noise
+    rescale: Share = 0.0  # 1: samples keep the contrast they have without guidance
 
     def __post_init__(self) -> None:
         if self.min_t > self.max_t:
@@ -39,21 +39,21 @@ class Sampler:
     """A solver, its times, its options. Refuses an option that the solver ignores."""
 
     name: solvers.Name = "ddim"  # the solver
-    num_steps: Count = 50  # an evaluation of the network each; heun, midpoint two
+    num_steps: Count = 50  # each costs one evaluation; heun and midpoint: two
     spacing: times.Spacing = "uniform"  # of the steps (`times.spaced`)
     rho: Positive = 7.0  # of spacing="karras"
-    shift: Positive = 1.0  # above 1: more of the times near the noise
+    shift: Positive = 1.0  # above 1: more of the times lie near the noise
     clip: bool = False  # hold x0_hat in the data's range
     guidance: Guidance = Guidance()
     variance: Variance = "fixed_large"  # of ancestral's steps, and of likelihood "vlb"
     eta: Share = 0.0  # ddim: 1 adds as much noise as ancestral, 0 none
     churn: NonNegative = 0.0  # heun: S_churn of EDM, 0 is deterministic
-    churn_min: NonNegative = 0.0  # heun: least sigma / alpha to churn at
-    churn_max: Positive = 1000.0  # heun: largest sigma / alpha to churn at
-    churn_noise: Positive = 1.0  # heun: factor of that noise
+    churn_min: NonNegative = 0.0  # heun: smallest sigma / alpha with churn
+    churn_max: Positive = 1000.0  # heun: largest sigma / alpha with churn
+    churn_noise: Positive = 1.0  # heun: factor of the churn's noise
     snr: Positive = 0.16  # predictor_corrector: r of the Langevin steps
     corrector_steps: Count = 1  # predictor_corrector: Langevin steps after each step
-    tolerance: Positive = 1e-4  # adaptive: of each step's error
+    tolerance: Positive = 1e-4  # adaptive: tolerated error of each step
 
     def __post_init__(self) -> None:
         if self.tolerance < 1e-7:
@@ -74,17 +74,17 @@ class Sampler:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those that the solver takes, by their names."""
+        """The options that the solver takes, by name."""
         return {name: getattr(self, name) for name in SOLVERS[self.name].options}
 
     @property
     def evaluations(self) -> int | None:
-        """Of the model for a sample; None where only the run itself knows."""
+        """Model evaluations per sample; None where they are known only afterwards."""
         count = SOLVERS[self.name].evaluations
         return None if count is None else count(self.num_steps, self.options)
 
     def turned_to(self, name: solvers.Name, num_steps: int) -> "Sampler":
-        """The same with another solver, whose options keep their values if shared."""
+        """The same with another solver; options that both take keep their values."""
         unused = {o for o, owners in _owners().items() if name not in owners}
         kept = {o: _default(o) for o in unused - {"variance"}}
         return dataclasses.replace(self, name=name, num_steps=num_steps, **kept)

@@ -11,7 +11,7 @@ from genjax.typing import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SDE:
-    """Only its marginals are needed: a path."""
+    """An SDE, of which only the marginals are used: its path."""
 
     name: Literal["vp", "subvp", "ve"] = "vp"  # how data are noised
     beta_min: Positive = 0.1  # of vp and subvp, at t = 0

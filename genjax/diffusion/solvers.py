@@ -44,12 +44,12 @@ class Solution(NamedTuple):
 
 
 class Solver(NamedTuple):
-    """One way from noise to data.
+    """A function from noise to data, its options and its cost.
 
     run: (denoise, x, times, *, path, key, along, **options) -> x. Only "ancestral" has
         a use for the v of a denoiser of (x0, v); the others are given x0 alone.
     options: those fields of `genjax.diffusion.sampler.Sampler` that it takes.
-    evaluations: (num_steps, options) -> evaluations in so many steps that end at t = 0.
+    evaluations: (num_steps, options) -> evaluations of num_steps steps to t = 0.
         None: `run` gives (x, evaluations).
     """
 
@@ -73,8 +73,8 @@ def solve(
     """The x at times[-1], from x at times[0], by the solver called `name`.
 
     end: "adaptive" takes of the times only the first, and denoises at end.
-    along: the x at all the times, (n, B, ...). adaptive does not stop there: what is
-        shown is ddim instead, which follows the same flow.
+    along: the x at all the times, (n, B, ...). adaptive does not stop there: ddim
+        runs instead, which follows the same flow.
     options: those of the solver. Raises TypeError for others.
     """
     if name == "adaptive" and along:

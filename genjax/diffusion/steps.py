@@ -1,4 +1,4 @@
-"""One scan over the steps of a sampler, with or without the states on the way."""
+"""One scan over the steps of a sampler, with or without the states in between."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +22,8 @@ def scan_steps(
 ) -> Array:
     """The x after all steps or, with along, x before and after each: (n + 1, B, ...).
 
-    step: (x, what the step is told) -> (the next x, None). steps: a tree of arrays, one
-    row a step.
+    step: (x, a row of steps) -> (the next x, None). steps: a tree of arrays, one row
+    per step.
     """
     if not along:
         return jax.lax.scan(step, x, steps)[0]

@@ -1,8 +1,8 @@
 """Samplers: from noise to data along falling times, each one `lax.scan`.
 
-All take `denoise(x, t) -> E[x0 | x_t = x]` and a path. What else sampling may need is a
-wrapper around denoise: guidance, clipping to the data's range (`denoiser.clipped`),
-moving averages of weights.
+All take `denoise(x, t) -> E[x0 | x_t = x]` and a path. Whatever else
+sampling needs is a wrapper around denoise: guidance, clipping to the data's range
+(`denoiser.clipped`), moving averages of weights.
 
 along: the x at all the times, (n, B, ...), that at times[0] being x itself.
 """

@@ -62,7 +62,7 @@ def spaced(
         times = _between(spacing, np.linspace(0.0, 1.0, num_steps), path, end, rho)
     times[0] = 1.0
     if num_timesteps is not None:
-        # those that fall on one index are moved apart, between num_timesteps and 1
+        # those that fall on one index are spread, between num_timesteps and 1
         i = np.arange(num_steps)
         apart = np.rint(times * num_timesteps) + i
         apart = np.clip(apart, num_steps, num_timesteps)
@@ -121,7 +121,7 @@ def quadratic(num_steps: int, *, num_timesteps: int) -> np.ndarray:
     Squares of equal strides from 0 to sqrt(0.8 num_timesteps), as in the released code
     of Song et al. 2021 (arXiv:2010.02502, appendix D.2): the first time is 0.8, where
     DDPM's path is noise already (alpha^2 = 0.002). Squares that fall on one index are
-    moved apart. Raises ValueError if num_steps is not in 1 ... num_timesteps.
+    spread apart. Raises ValueError if num_steps is not in 1 ... num_timesteps.
     """
     _check(num_steps, num_timesteps)
     squares = np.linspace(0.0, np.sqrt(0.8 * num_timesteps), num_steps) ** 2

@@ -14,10 +14,10 @@ from genjax.typing import Array, Key
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Times:
-    """Random times in (0, 1), moved towards the noise if shift > 1.
+    """Random times in (0, 1), shifted towards the noise if shift > 1.
 
-    "logit_normal": log(t / (1 - t)) ~ N(mean, std^2), so that the middle of the way is
-    seen most (Esser et al. 2024, arXiv:2403.03206, section 3.1; t = 0 is data there as
+    "logit_normal": log(t / (1 - t)) ~ N(mean, std^2), so that middle times are
+    drawn most (Esser et al. 2024, arXiv:2403.03206, section 3.1; t = 0 is data there as
     here). mean > 0 leans towards the noise.
     """
 

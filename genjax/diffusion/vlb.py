@@ -72,9 +72,9 @@ def variational_bound(
     """The bound for each example; one example at one time in memory.
 
     x0: in [-1, 1] on num_levels values, or any points where num_levels is 0.
-    draws: None: all T - 1 terms of (2). Else (2) is estimated without bias from so many
-        for each example (`draw_timesteps`); (1) and (3) are always taken whole. The
-        cost is draws + 1 evaluations of denoise.
+    draws: None: all T - 1 terms of (2). Else (2) is estimated without bias from
+        `draws` of them for each example (`draw_timesteps`); (1) and (3) are always
+        taken whole. The cost is draws + 1 evaluations of denoise.
     variance: "learned" takes a denoiser of (x0, v).
     Raises ValueError if num_timesteps < 2 or draws < 1.
     """
@@ -124,7 +124,7 @@ def learned_variance_loss(
     """An estimate of the bound from one i in 1 ... T an example, in bits per dimension.
 
     L_vlb of Nichol & Dhariwal 2021 (arXiv:2102.09672, section 3.1, eq. 16): T times the
-    term (2) at i, or (3) where i = 1, which for uniform i is the whole bound but for
+    term (2) at i, or (3) where i = 1, which for uniform i is the whole bound except
     (1), in expectation. Bits per dimension is the unit that the paper's lambda = 0.001
     is meant for, next to a squared error averaged over dimensions. The gradient goes
     to v alone, not to x0_hat.

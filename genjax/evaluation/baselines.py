@@ -1,4 +1,4 @@
-"""What any likelihood is held against: models that need no training.
+"""Baselines for any likelihood: models that need no training.
 
 Each is fitted to the training split and scored on the test split, and of both it takes
 no more than a `Summary` keeps.
@@ -43,7 +43,7 @@ def likelihood_baselines(
     spec: DataSpec,
     likelihood_of: Literal["data", "binarized"] = "data",
 ) -> dict[str, Baseline]:
-    """All that the data can have, by name; likelihood_of: `LogLikelihood.of`.
+    """All that fit the data, by name; likelihood_of: `LogLikelihood.of`.
 
     Images: uniform levels, `independent_pixels_nll` and, up to MAX_DIMS pixels,
     `ppca_nll`. Binarised ones: `independent_bernoulli_nll`. Points: `ppca_nll`.
@@ -96,7 +96,7 @@ def independent_pixels_nll(
     test: Int[np.ndarray, "d l"],
     smoothing: float = SMOOTHING,
 ) -> float:
-    """Nats a test image under one categorical a pixel, fitted to the training split.
+    """Nats per test image, one categorical per pixel, fitted to the training split.
 
     p(level) = (count + smoothing) / (n + smoothing * L). Counts are enough on both
     sides, since the pixels are independent.
@@ -111,7 +111,7 @@ def independent_bernoulli_nll(
     test: Int[np.ndarray, "d l"],
     smoothing: float = SMOOTHING,
 ) -> float:
-    """Nats a randomly binarised test image under one Bernoulli a pixel.
+    """Nats per randomly binarised test image under one Bernoulli per pixel.
 
     P(1) = (sum of grey + smoothing) / (n + 2 smoothing), over the training split; the
     mean over the binarisations of the test split is taken exactly.
@@ -129,7 +129,7 @@ def ppca_nll(
     num_levels: int,
     num_components: int = NUM_COMPONENTS,
 ) -> float:
-    """Nats a test example under probabilistic PCA, fitted by maximum likelihood.
+    """Nats per test example under probabilistic PCA, fitted by maximum likelihood.
 
     Of points (num_levels 0) the density. Of pixels k / (L - 1), L = num_levels, a bound
     on the discrete levels by uniform dequantisation (Theis et al. 2016,

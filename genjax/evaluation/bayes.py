@@ -40,7 +40,7 @@ def decided(log_posterior: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:
 def classification_metrics(
     log_posterior: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> dict[str, float]:
-    """How well the most likely class is the true one, and how sure of it.
+    """How often the most likely class is the true one, and how sure it is.
 
     accuracy: an example without a posterior counts as wrong.
     log_posterior_nats: the mean of log p(y | x) of the true class; larger is better.

@@ -7,7 +7,7 @@ from jaxtyping import Int
 def class_metrics(
     predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " m"], num_classes: int
 ) -> dict[str, float]:
-    """Of the samples' classes, as a classifier reads them, against the data's.
+    """Compares the classes of samples, as a classifier reads them, with the data's.
 
     class_kl: KL(shares of the classes || their shares among `labels`) in nats: log 2 if
         one half of equal classes is missing; infinite if the data lack a class that is

@@ -1,4 +1,4 @@
-"""Scores of a code: what it keeps of an image, what it knows of its class.
+"""Scores of a code: what it keeps of an image, and of its class.
 
 Arrays in, numbers out. Codes are (n, D), one row an image, from any model; pixels are
 (n, P), flattened and scaled to [0, 1]. A squared error is summed over the pixels of an
@@ -44,14 +44,14 @@ class PrincipalComponents(NamedTuple):
         return (pixels - self.mean) @ self.components[:dim].T
 
     def decode(self, codes: Codes) -> Pixels:
-        """The images that as many components as the codes have give, not clipped."""
+        """The images of codes, by as many components as a code has; not clipped."""
         return codes @ self.components[: codes.shape[1]] + self.mean
 
 
 def principal_components(pixels: Pixels, num: int) -> PrincipalComponents:
     """The first `num` principal components, by scikit-learn, from the covariance.
 
-    Raises ValueError if there are not so many: num <= min(n, p).
+    Raises ValueError unless num <= min(n, p).
     """
     from sklearn.decomposition import PCA
 

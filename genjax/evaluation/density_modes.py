@@ -1,4 +1,4 @@
-"""Which modes a set of samples has, of those that are known, and how evenly.
+"""Which of the known modes a set of samples covers, and how evenly.
 
 The modes are those of a mixture of equal Gaussians, or the classes of a classifier: the
 protocols of VEEGAN and PacGAN (Lin et al. 2018, arXiv:1712.04086, sections 4.1, 4.2).

@@ -56,14 +56,14 @@ CLASSIFIER_BATCH = 256
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-    """A network whose weights are settled.
+    """A network with fixed weights.
 
     name: with the number of channels where each is read by itself, "_x3".
     apply: (B, *shape) like batch["image"] -> (features (B, D), logits (B, classes), or
         None for a network that is no classifier).
     note: what it was trained on, how well it classifies, and the hash of its weights.
-    digest: changes with the weights; None where that cannot be told, and then nothing
-        that it gave is kept.
+    digest: changes with the weights; None where they are unknown, and then none
+        of its features are kept.
     reads_labels: the classes of the logits are those of the data.
     frechet: the name of the Frechet distance in these features, where it has one of its
         own, like "fid".

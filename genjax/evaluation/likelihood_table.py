@@ -44,9 +44,9 @@ def bits_per_dim(nll_nats: float, spec: DataSpec) -> float:
 def likelihood_protocol(
     likelihood: LogLikelihood, spec: DataSpec, num_test: int
 ) -> dict[str, Any]:
-    """What a log-likelihood is of and how it was taken; of all but the baselines.
+    """What was scored, and how; for all log-likelihoods except the baselines'.
 
-    num_test: the first so many examples of the test split were scored.
+    num_test: number of examples scored, the first of the test split.
     """
     dims = math.prod(spec.shape)
     if likelihood.of == "binarized":

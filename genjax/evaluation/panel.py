@@ -54,7 +54,7 @@ class Space:
     unit: float = 1.0
 
     def scores(self, samples: np.ndarray) -> dict[str, float]:
-        """Of rows (n >= MIN_ROWS, d), against reference and test."""
+        """The scores of rows (n >= MIN_ROWS, d), against reference and test."""
         return self._named(
             self._scores(samples)
             | self._copying(samples, self.test, cells_for(len(samples)))
@@ -75,7 +75,7 @@ class Space:
         )
 
     def neighbors(self, samples: np.ndarray, k: int) -> Neighbors:
-        """Of at most MAX_COPIES samples, evenly spread, in the reference."""
+        """Neighbours in the reference, of at most MAX_COPIES samples, evenly spread."""
         return nearest(samples[spread(len(samples), MAX_COPIES)], self.reference, k)
 
     def _copying(
@@ -132,7 +132,7 @@ class Space:
 
 
 def cells_for(count: int) -> int:
-    """Few enough of data_copying that one holds enough of `count` // 2 samples."""
+    """Cells for data_copying: so few that each holds enough of `count` // 2 rows."""
     fitting = count // (4 * memorization.MIN_IN_CELL)
     return max(1, min(memorization.CELLS, fitting))
 
@@ -208,7 +208,7 @@ class Panel:
         self._floors = functools.cache(self._kept_floors)
 
     def missing(self, count: int) -> str | None:
-        """Why so many samples have no scores, if they have none."""
+        """Why `count` samples have no scores; None if they have."""
         fewest = min(count, self._reference.count, self._test.count)
         if fewest >= MIN_ROWS:
             return None
@@ -226,7 +226,7 @@ class Panel:
     def nearest_training(
         self, samples: Summary, num: int, k: int
     ) -> tuple[Int[np.ndarray, " num"], Int[np.ndarray, "num k"]]:
-        """Of the `num` samples nearest to a training example, raw: (which, neighbours).
+        """The `num` samples nearest to a training example, raw: (which, neighbours).
 
         The nearest comes first.
         """
@@ -236,7 +236,7 @@ class Panel:
         return spread(len(rows), MAX_COPIES)[order], found.index[order]
 
     def protocol(self, count: int) -> dict[str, Any]:
-        """How the scores of so many samples come about, in words."""
+        """How the scores of `count` samples are computed, in words."""
         real, rows = (min(n, MAX_PRDC) for n in (self._reference.count, count))
         real = min(real, rows)
         size = min(kid.SUBSET_SIZE, count, self._reference.count)

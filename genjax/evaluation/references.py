@@ -1,4 +1,4 @@
-"""Summaries of data sets kept on disk: what a reference is, is worked out once.
+"""Summaries of data sets, computed once and kept on disk.
 
 One .npz for each data set, split and extractor, named after a hash of the data's
 fingerprint, the extractor's digest and the format. An .npz carries checksums, so that a
@@ -85,7 +85,7 @@ def without_rows(summary: Summary) -> Summary:
 
 
 def size_of(summary: Summary) -> int:
-    """The bytes that it takes."""
+    """The size of the summary in bytes."""
     return sum(np.asarray(array).nbytes for array in _arrays(summary).values())
 
 

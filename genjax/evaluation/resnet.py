@@ -28,7 +28,7 @@ from genjax.typing import Array, Key, Params
 SHAPE = (32, 32, 3)
 NUM_CLASSES = 10
 EPOCHS = 10
-MARGIN = 4  # pixels by which a picture is moved in training
+MARGIN = 4  # pixels by which a picture is shifted in training
 
 _kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -50,7 +50,7 @@ class ResNet(nn.Module):
     def __call__(
         self, images: UInt8[Array, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b f"], Float[Array, "b 10"]]:
-        """train: norms by the statistics of the batch, which move "batch_stats"."""
+        """train: norms use the statistics of the batch, and update "batch_stats"."""
         # about the mean and the deviation of CIFAR-10's pixels
         h = ((images.astype(jnp.float32) / 255.0 - 0.5) / 0.25).astype(self.dtype)
         h = nn.relu(_conv_norm(h, self.width, 3, 1, train=train, name="stem"))
@@ -113,7 +113,7 @@ def features_and_logits(
     *,
     network: ResNet = RESNET18,
 ) -> tuple[Float[Array, "b f"], Float[Array, "b 10"]]:
-    """Of the trained network, in float32 on every device: TF32 moves the distance."""
+    """Of the trained network, in float32: TF32 would change the distance."""
     with jax.default_matmul_precision("highest"):
         out: Any = network.apply(variables, jnp.asarray(images))
         return out
@@ -132,7 +132,8 @@ def fit(
     """Weights and batch statistics, see `train_classifier.fit`.
 
     SGD with Nesterov's momentum; the step size rises to 0.1 over the first 30 % and
-    falls as a cosine. Pictures are flipped and moved. bfloat16 but on a CPU.
+    falls as a cosine. Pictures are flipped and shifted. The dtype is
+    bfloat16, on a CPU float32.
     """
     on_cpu = jax.default_backend() == "cpu"
     return train_classifier.fit(
@@ -161,7 +162,7 @@ def sgd(total: int) -> optax.GradientTransformation:
 
 
 def flip_and_move(key: Key, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
-    """Each image flipped or not, and moved by up to MARGIN pixels; 0 comes in."""
+    """Each image flipped or not, and shifted by up to MARGIN pixels, 0 outside."""
     flip_key, move_key = jax.random.split(key)
     num, *shape = images.shape
     flip = jax.random.bernoulli(flip_key, 0.5, (num, 1, 1, 1))

@@ -62,9 +62,9 @@ class Evaluator(Generic[StateT]):
     nearest_training: of the last samples with a panel, (n, 1 + k, *shape): the samples
     that are nearest to a training example, each followed by its k nearest.
 
-    Metrics are Python floats. One that is not finite stays as it is, is
-    written as null, and the protocol's "not_finite" names it. What cannot be had is
-    named in the protocol's "not_available", with the reason.
+    Metrics are Python floats. One that is not finite stays as it is and is
+    written as null; the protocol's "not_finite" names it. The protocol's
+    "not_available" names those that are not available, with the reason.
     """
 
     def __init__(

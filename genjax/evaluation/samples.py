@@ -1,4 +1,4 @@
-"""What a set of samples scores, wherever it comes from: a model, a folder, a file.
+"""Scores of a set of samples from anywhere: a model, a folder, a file.
 
 Everything is a comparison of summaries, so no model is asked and nothing is drawn.
 """
@@ -35,7 +35,7 @@ def sample_metrics(
     modes: Modes | None = None,
     num_classes: int = 0,
 ) -> dict[str, float]:
-    """The scores of the samples; of images and of points each what they can have.
+    """The scores of the samples: those of images, or those of points.
 
     All three summaries are of one spec and one extractor.
     test: None where there is none: what is measured from it is then left out.
@@ -111,7 +111,7 @@ def sample_protocol(
 
 
 def not_available(reference: Summary, spec: DataSpec) -> dict[str, str]:
-    """The distances that these data cannot have, with the reason."""
+    """The distances that are not available for these data, with the reason."""
     if reference.moments is not None:
         return {}
     return {

@@ -73,7 +73,7 @@ def open_source(
 def summary_of(
     split: Split, source: Source, extractor: Extractor | None
 ) -> tuple[Summary, Path | None]:
-    """The summary of a split with its rows, kept from before or worked out and kept.
+    """The summary of a split with its rows: read from disk, or computed and kept.
 
     Returns it with its file; None where it is not kept: the extractor has no digest, it
     is too large, or the disk is full.
@@ -193,7 +193,7 @@ def panel_of(
 
 
 def keep_reference(source: Source, extractor: str | None) -> dict[str, Any]:
-    """Works out what `score` and --mode=evaluate need of a split, and keeps it.
+    """Computes what `score` and --mode=evaluate need of a split, and keeps it.
 
     Returns what it is, for the user, with the "file" that it lies in.
     Raises UserError for an extractor without a digest.

@@ -28,13 +28,13 @@ def fit(
     augment: Callable[[Key, Array], Array] | None = None,
     say: Say = lambda step, total, loss: None,
 ) -> Params:
-    """The variables of `network`, which gives (features, logits), on the cross-entropy.
+    """The variables of `network`, fitted by the cross-entropy of (features, logits).
 
     All images lie on the device, and an epoch is one call: a scan over its steps. The
     same key gives the same variables on the same kind of machine.
-    optimizer: told how many steps there are in all.
+    optimizer: a function of the number of steps in all.
     augment: of a batch of uint8 images, at random.
-    say: told (steps done, steps in all, mean loss) after each epoch.
+    say: called with (steps done, steps in all, mean loss) after each epoch.
     """
     per_epoch = len(images) // batch_size
     init_key, order_key, step_key = jax.random.split(key, 3)

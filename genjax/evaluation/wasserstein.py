@@ -5,7 +5,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-MAX_POINTS = 2000  # the exact matching takes some two seconds for so many
+MAX_POINTS = 2000  # the exact matching takes about two seconds for these
 
 
 def wasserstein2(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:

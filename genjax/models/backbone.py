@@ -67,7 +67,7 @@ def make_network(
 ) -> Network:
     """The network with `outputs` numbers for each number of an example.
 
-    see: what the network is shown of (x, t). options: fields of the backbone's module.
+    see: (x, t) -> the network's input. options: fields of the backbone's module.
     Raises UserError for one that does not exist or does not fit the data.
     """
     one_of("model.backbone", backbone, BACKBONES)

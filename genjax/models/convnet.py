@@ -79,7 +79,7 @@ class Upsampler(nn.Module):
 
 
 def map_size(shape: tuple[int, ...], num_halvings: int) -> tuple[int, int]:
-    """(height, width) of an image of this shape after so many halvings."""
+    """(height, width) of an image of this shape after this many halvings."""
     height, width = shape[:2]
     for _ in range(num_halvings):
         height, width = math.ceil(height / 2), math.ceil(width / 2)

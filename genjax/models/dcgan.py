@@ -84,7 +84,7 @@ class DCGANDiscriminator(Discriminator):
     channels: features after the first halving.
     norm: "batch", or "none", which penalties on the gradient at each example need.
     spectral: all weights have spectral norm 1 (`genjax.nn.norms.spectral`).
-    minibatch_std: the last features are told how the batch varies.
+    minibatch_std: one more of the last features says how the batch varies.
     """
 
     channels: int = 64

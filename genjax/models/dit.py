@@ -1,6 +1,6 @@
 """DiT: a transformer over patches (Peebles & Xie 2023, arXiv:2212.09748).
 
-Blocks are told the time and the label, as one vector c, by adaLN-Zero (section 3.2):
+The time and the label, as one vector c, enter the blocks by adaLN-Zero (section 3.2):
 layer norms have no weights of their own, but a scale and a shift that are linear in
 silu(c), and so is the gate of each branch, which starts at zero. An untrained DiT is
 zero.
@@ -60,9 +60,9 @@ class DiTBlock(nn.Module):
         """positions: row and column of each token, for rotary ones."""
         width = x.shape[-1]
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        told = _dense(6 * width, self.dtype, "modulation", init=zeros)(nn.silu(c))
+        modulation = _dense(6 * width, self.dtype, "modulation", init=zeros)(nn.silu(c))
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(
-            told[:, None, :], 6, axis=-1
+            modulation[:, None, :], 6, axis=-1
         )
         h = self._attention(modulated(x, shift1, scale1), positions)
         x = x + gate1 * drop(h)
@@ -162,8 +162,10 @@ class DiT(nn.Module):
                 name=f"block{i}",
             )(h, c, positions, train=train)
 
-        told = _dense(2 * self.width, self.dtype, "modulation", init=zeros)(nn.silu(c))
-        h = modulated(h, *jnp.split(told[:, None, :], 2, axis=-1))
+        shift_scale = _dense(2 * self.width, self.dtype, "modulation", init=zeros)(
+            nn.silu(c)
+        )
+        h = modulated(h, *jnp.split(shift_scale[:, None, :], 2, axis=-1))
         out_features = self.patch**2 * self.out_channels
         h = _dense(out_features, self.dtype, "out", init=zeros)(h)
         return unpatchify(h, self.patch, height, width).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: plain, and a residual one that is told the time."""
+"""Multilayer perceptrons: plain, and a residual one conditioned on the time."""
 
 from typing import Literal
 

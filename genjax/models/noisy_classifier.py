@@ -24,7 +24,7 @@ class NoisyClassifier(NamedTuple):
 def make_noisy_classifier(
     spec: DataSpec, width: int, see: Callable[[Array, Array], Array]
 ) -> NoisyClassifier:
-    """A plain MLP, so for images of few pixels. see: what it is shown of (x, t).
+    """A plain MLP, so for images of few pixels. see: (x, t) -> its input.
 
     Raises UserError for data without classes.
     """

@@ -111,7 +111,7 @@ _PADDED = {"padding": ((1, 1), (1, 1)), "use_bias": False, "kernel_init": INIT}
 
 
 def reflect(x: Float[Array, "b h w c"], width: int) -> Float[Array, "b h2 w2 c"]:
-    """The image with a mirrored border of so many pixels, fewer than its sides."""
+    """The image with a mirrored border of this many pixels, fewer than its sides."""
     return jnp.pad(x, ((0, 0), (width, width), (width, width), (0, 0)), mode="reflect")
 
 

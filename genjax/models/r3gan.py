@@ -153,8 +153,8 @@ class R3GANDiscriminator(Discriminator):
             return _linear(1, "out")(features)[:, 0]
         class_dim = self.widths[-1] if self.class_dim is None else self.class_dim
         table = _embedding(self.num_classes, class_dim, gain=class_dim**-0.5)
-        told = _linear(class_dim, "out")(features)
-        return jnp.sum(table(label) * told, axis=-1)
+        projected = _linear(class_dim, "out")(features)
+        return jnp.sum(table(label) * projected, axis=-1)
 
     def _basis(self, x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
         """The inner product of each channel with its learned map."""

@@ -65,8 +65,8 @@ class ResBlock(nn.Module):
         if self.resize is not None:
             h, x = self.resize(h), self.resize(x)
         h = _conv(self.channels, self.dtype, "conv1")(h)
-        told = self.channels * (2 if self.adaptive_norm else 1)
-        shift = _dense(told, self.dtype, "time")(nn.silu(temb))[:, None, None, :]
+        outputs = self.channels * (2 if self.adaptive_norm else 1)
+        shift = _dense(outputs, self.dtype, "time")(nn.silu(temb))[:, None, None, :]
         if self.adaptive_norm:
             scale, shift = jnp.split(shift, 2, axis=-1)
             h = nn.silu(GroupNorm(name="norm2")(h) * (1.0 + scale) + shift)
@@ -97,7 +97,7 @@ class UNet(nn.Module):
 
     Where other papers differ from DDPM:
 
-    num_features: instead of num_classes: labels are vectors of so many numbers.
+    num_features: instead of num_classes: labels are vectors of num_features numbers.
     num_augment: numbers that say how an example was augmented (EDM); 0: none.
     time_embedding: "positional", or "fourier": t should then be linear in log sigma.
     resample: "conv": a convolution of stride 2, and one after repeating each value; or

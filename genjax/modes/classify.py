@@ -1,10 +1,10 @@
 """--mode=classify: p(y | x) by Bayes from a class-conditional model's likelihoods.
 
-For every experiment whose likelihood is given the label. Each test image is scored once
-for each class, with the same key, and so the same noise, for all of them;
-`genjax.evaluation.bayes` makes class probabilities of that, all classes being equally
-likely beforehand. The cost is that of the test set's likelihood times the number of
-classes; evaluation.limit takes only the first images.
+For every experiment whose likelihood is conditioned on the label. Each test image is
+scored once for each class, with the same key, and so the same noise, for all of them;
+`genjax.evaluation.bayes` makes class probabilities of that, under a uniform prior over
+classes. The cost is that of the test set's likelihood times the number of classes;
+evaluation.limit takes only the first images.
 
 Writes <workdir>/evaluation/classify_<step>.json: {"step", "protocol", "metrics",
 "confusion"}, the last of counts, a row for each true class.
@@ -35,7 +35,7 @@ class Options(Trained):
 
 
 def check(run: Run, options: Options) -> None:
-    """Raises UserError unless the likelihood is given the label."""
+    """Raises UserError unless the likelihood is conditioned on the label."""
     likelihood = run.experiment.likelihood
     assert likelihood is not None
     if likelihood.given != "label":

@@ -26,10 +26,10 @@ from genjax.typing import DataSpec
 class Options:
     """The flags of --mode=evaluate."""
 
-    step: Steps | None = None  # the checkpoint; default the newest
+    step: Steps | None = None  # checkpoint to use; default: the newest
     weights: Literal["ema", "raw", "both"] | None = None  # both: one after the other
-    seed: Seed = 0  # of all that is drawn
-    labels: tuple[int, ...] | None = None  # of the samples, repeated in turn: 3 or 0,1
+    seed: Seed = 0  # seed of everything that is drawn
+    labels: tuple[int, ...] | None = None  # classes of the samples, in turn: 3 or 0,1
     extractor: str | None = (
         None  # network to compare samples in (evaluation/extractors.py)
     )

@@ -32,13 +32,13 @@ OptionsT = TypeVar("OptionsT")
 class Trained:
     """The flags of every mode that looks at a checkpoint; a mode adds its own."""
 
-    step: Steps | None = None  # the checkpoint; default the newest
-    weights: Literal["ema", "raw"] | None = None  # default the average, if there is one
-    seed: Seed = 0  # of all that is drawn
+    step: Steps | None = None  # checkpoint to use; default: the newest
+    weights: Literal["ema", "raw"] | None = None  # default: the EMA, if there is one
+    seed: Seed = 0  # seed of everything that is drawn
 
     @property
     def suffix(self) -> str:
-        """What tells files of other weights and seeds from these: "", "_raw_seed1"."""
+        """The end of file names for other weights and seeds: "", "_raw_seed1"."""
         suffix = "_raw" if self.weights == "raw" else ""
         return suffix + (f"_seed{self.seed}" if self.seed else "")
 
@@ -80,7 +80,7 @@ class Mode(Generic[OptionsT]):
 
 
 def check_stop(run: Run, during: str) -> None:
-    """Raises Stopped if any process was asked to stop. To be called by all together."""
+    """Raises Stopped if any process was asked to stop. All processes must call it."""
     if run.stop():
         raise Stopped(during)
 
@@ -91,7 +91,7 @@ def check_labels(run: Run, labels: tuple[int, ...] | None) -> None:
 
 
 def data_and_weights(run: Run, options: Trained, weights: str) -> dict[str, Any]:
-    """The beginning of a protocol. weights: those that were taken."""
+    """The first entries of a protocol. weights: those that were used."""
     return {"data": run.spec.name, "weights": weights, "seed": options.seed}
 
 

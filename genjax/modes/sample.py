@@ -38,13 +38,13 @@ MAX_IN_PICTURE = 400  # images
 class Options(Trained):
     """The flags of --mode=sample."""
 
-    num_samples: Count = 64  # how many
-    labels: tuple[int, ...] | None = None  # their classes, repeated in turn: 3 or 0,1
+    num_samples: Count = 64  # number of samples
+    labels: tuple[int, ...] | None = None  # their classes, in turn: 3 or 0,1
     out: str | None = None  # folder; default <workdir>/generated/<step>
 
 
 def check(run: Run, options: Options) -> None:
-    """Raises UserError for labels, weights and a folder that there cannot be."""
+    """Raises UserError for labels, weights or a folder that are not possible."""
     check_labels(run, options.labels)
     run.check_weights(options.weights)
     if options.out is not None:
@@ -62,7 +62,7 @@ def check_writable(path: Path) -> None:
 
 
 def sample(run: Run, options: Options) -> None:
-    """Draws them and writes the three files."""
+    """Draws the samples and writes the three files."""
     first, drawn = distributed.is_first(), []
     chunks = run.draw(
         options.num_samples,

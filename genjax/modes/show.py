@@ -9,11 +9,11 @@ from genjax.run import Run
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """None."""
+    """No flags."""
 
 
 def show(run: Run, options: Options) -> None:
-    """Prints it: no data and no devices are needed."""
+    """Prints the config. It needs no data and no devices."""
     print(configs.show(run.config, run.beside))
 
 

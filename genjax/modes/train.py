@@ -1,7 +1,8 @@
 """--mode=train: the loop, with its data, checkpoints, metrics and pictures.
 
-It goes on from the newest checkpoint of the run folder, or begins. samples/<step>.png
-and evaluation/<step>.json are written as often as config.training says.
+It goes on from the newest checkpoint of the run folder, or starts anew.
+samples/<step>.png and evaluation/<step>.json are written as often as config.training
+says.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ MAX_POINTS = 10_000
 class Options:
     """The flags of --mode=train."""
 
-    accept_code: bool = False  # go on though the experiment's file has changed
+    accept_code: bool = False  # continue although the experiment's file changed
 
 
 def train_config(
@@ -133,7 +134,7 @@ def claim(run: Run, options: Options) -> Iterator[None]:
 
 
 def check_same_code(run: Run) -> None:
-    """Raises UserError if the experiment's file changed since the run went on last."""
+    """Raises UserError if the experiment's file changed since the run last went on."""
     if not (run.workdir / "config.json").exists():
         return
     if folder.read_run(run.workdir).code_hash not in (None, run.code_hash):

@@ -53,9 +53,9 @@ class Options(Trained):
     """The flags of --mode=translate."""
 
     input: str | None = None  # a picture, or a folder of pictures to any depth
-    direction: Direction | None = None  # of --input: from which domain to which
-    out: str | None = None  # of --input: a folder; default <workdir>/translated
-    extractor: str | None = None  # instead: reads translations of the test images
+    direction: Direction | None = None  # for --input: from which domain to which
+    out: str | None = None  # for --input: a folder; default <workdir>/translated
+    extractor: str | None = None  # instead of --input: classify translated test images
 
     def __post_init__(self) -> None:
         if self.input is None and self.extractor is None:

@@ -56,7 +56,7 @@ def conv(
     """(1), as jax.lax.conv_general_dilated. Reverse mode of any order; no jax.jvp.
 
     padding: "SAME", "VALID", or (low, high) for each dimension.
-    groups: so many convolutions side by side, each from its own cg = ci / groups
+    groups: number of convolutions side by side, each from its own cg = ci / groups
         channels of x to its own co / groups channels of y.
     """
     if isinstance(padding, str):

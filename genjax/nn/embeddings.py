@@ -1,4 +1,4 @@
-"""Numbers to vectors: the time, and what else a network is told of an example."""
+"""Embeddings of the time and of other conditions: numbers to vectors."""
 
 import math
 

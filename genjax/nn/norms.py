@@ -15,7 +15,7 @@ BATCH_MOMENTUM = 0.9
 
 
 def num_groups(channels: int, *, max_groups: int = 32, min_size: int = 4) -> int:
-    """The number of groups for so many channels: DDPM's 32 where that leaves room.
+    """The number of groups for `channels`: DDPM's 32 where that leaves room.
 
     The largest divisor of `channels` that is at most max_groups and leaves min_size
     channels a group (EDM's rule, arXiv:2206.00364, made to divide): 32 for 128, 256 and

@@ -201,11 +201,11 @@ class Penalty:
     turn k times the penalty, so that the mean over the turns stays the same.
     """
 
-    name: Literal["none", "r1", "r1_r2", "wgan_gp", "dragan"] = "none"  # which
+    name: Literal["none", "r1", "r1_r2", "wgan_gp", "dragan"] = "none"  # the penalty
     weight: NonNegative = 0.0  # gamma of R1 and R2, lambda of the others
-    weight_end: NonNegative | None = None  # reached by half a cosine, as R3GAN has it
-    decay_steps: Count | None = None  # after so many steps
-    every: Count = 1  # turns; above 1: lazily, so many times the weight
+    weight_end: NonNegative | None = None  # final weight, along half a cosine (R3GAN)
+    decay_steps: Count | None = None  # steps until weight_end is reached
+    every: Count = 1  # penalise every n-th turn, with n times the weight
 
     def __post_init__(self) -> None:
         if (self.weight_end is None) != (self.decay_steps is None):

@@ -172,9 +172,9 @@ class Upkeep:
     """
 
     decay: Decay = 0.99  # of the moving averages (`quantize.ema_update`)
-    smoothing: NonNegative = 1e-5  # added to each count of these
-    kmeans_iterations: Steps = 10  # on the first batch; 0: random codes
-    restart_below: Decay = 0.05  # of an equal share of use; 0.0: no restart
+    smoothing: NonNegative = 1e-5  # added to each code's average count
+    kmeans_iterations: Steps = 10  # k-means on the first batch; 0: random codes
+    restart_below: Decay = 0.05  # restart codes below this share of the mean; 0: none
     usage_steps: Count = 157  # over which the use of codes is counted
 
     def init(self, key: Key, neck: Bottleneck) -> Kept:

@@ -31,7 +31,7 @@ class RefinedSampling(ImportanceSampling):
     refine_steps: Steps = (
         0  # of gradient, to measure the gaps, say 500; 0: not measured
     )
-    refine_learning_rate: Positive = 0.02  # of these steps
+    refine_learning_rate: Positive = 0.02  # learning rate of the refinement
 
     def gaps(self, log_px: LogPx, q: Gaussian, key: Key) -> Metrics:
         """The gaps and the ELBOs they are taken from, (B,) nats; {} for no steps.

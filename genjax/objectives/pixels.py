@@ -155,7 +155,7 @@ def logistic(num_levels: int) -> PixelLikelihood:
 class PixelSampler:
     """config.sampler: which image of p(x|z) a sample is."""
 
-    pixels: Literal["mean", "draw"] = "mean"  # of each pixel's distribution
+    pixels: Literal["mean", "draw"] = "mean"  # mean or draw of each pixel's p(x|z)
 
     def __call__(self, key: Key, family: PixelLikelihood, out: Outputs) -> Pixels:
         """In [0, 1]; the key is for "draw"."""

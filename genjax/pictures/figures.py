@@ -10,7 +10,7 @@ DOTS = 120  # an inch
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib Figure of so many inches."""
+    """An empty matplotlib Figure; width and height in inches."""
     # Late, and without pyplot: nothing global, no window, no display needed.
     from matplotlib.figure import Figure
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from genjax.disk import write_atomically
 
 PADDING = 2  # pixels between the cells of a grid and around it
-BACKGROUND = 96  # grey, told apart from black and from white images
+BACKGROUND = 96  # grey, which differs from black and from white images
 MIN_CELL = 32  # 8x8 digits must be recognisable
 
 Bounds = tuple[float, float, float, float]

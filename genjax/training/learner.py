@@ -18,7 +18,7 @@ from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
 
 
 class Descent(NamedTuple):
-    """Of one step down a gradient."""
+    """The loss and the gradient norm of one step."""
 
     loss: Array
     grad_norm: Array
@@ -26,7 +26,7 @@ class Descent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Learner:
-    """Pure functions of a TrainState. ema_decay: None keeps no average."""
+    """Pure functions of a TrainState. ema_decay: None keeps no EMA."""
 
     optimizer: optax.GradientTransformation
     ema_decay: float | None = None
@@ -34,7 +34,7 @@ class Learner:
     snapshot_step: int = 0
 
     def init(self, params: Params, stats: Params | None = None) -> TrainState:
-        """Before the first step. Each copy has its own memory: the state is donated."""
+        """The state before step 0. No two leaves share memory: the state is donated."""
         stats, mean = stats or {}, None
         if self.ema_decay is not None:
             mean = jax.tree.map(jnp.copy, (params, stats))
@@ -50,11 +50,11 @@ class Learner:
 
     @property
     def raw(self) -> Callable[[Any], Any] | None:
-        """(state) -> with the trained weights for their average; None without one."""
+        """(state) -> the state with raw weights for their EMA; None without an EMA."""
         return None if self.ema_decay is None else raw
 
     def update(self, state: TrainState, grads: Params, stats: Params) -> TrainState:
-        """After one step along the gradients, with the statistics of its batch."""
+        """The state after a step along grads, with the statistics of its batch."""
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params, mean = optax.apply_updates(state.params, updates), None
         if self.ema_decay is not None:
@@ -62,7 +62,7 @@ class Learner:
             mean = ema_update(before, now, step=state.step, decay=self.ema_decay)
         step, early = state.step + 1, state.early_params
         ema_params, ema_stats = mean or (None, None)
-        if early is not None:  # follows the average until then, and stays
+        if early is not None:  # follows the EMA until then, and stays
             following = step <= self.snapshot_step
             early = jax.tree.map(
                 lambda kept, new: jnp.where(following, new, kept), early, ema_params
@@ -92,7 +92,7 @@ class Learner:
         return self.update(state, grads, stats), descent, aux
 
     def train_step(self, loss_fn: LossFn) -> TrainStep:
-        """Of a model with one loss: loss_fn(params, batch, key) -> (mean, metrics)."""
+        """The step for one loss: loss_fn(params, batch, key) -> (mean, metrics)."""
 
         def step(
             state: TrainState, batch: Batch, key: Key
@@ -110,35 +110,35 @@ class Learner:
 class Optim:
     """config.optim: Adam, or AdamW, and the moving average (`make_optimizer`)."""
 
-    learning_rate: Positive = 2e-4  # the largest
-    warmup_steps: Steps = 0  # it rises to that from 0 over so many steps
-    constant_steps: Steps = 0  # stays there for so many steps
-    decay_steps: Count | None = None  # and falls to 0 until this step; None: never
-    decay: Literal["cosine", "linear"] = "cosine"  # by half a cosine, or along a line
-    clip: Positive | None = None  # largest global norm of a gradient
-    weight_decay: NonNegative = 0.0  # above 0: AdamW
+    learning_rate: Positive = 2e-4  # the highest, after the warmup
+    warmup_steps: Steps = 0  # steps over which the learning rate rises from 0
+    constant_steps: Steps = 0  # steps at that rate before the decay starts
+    decay_steps: Count | None = None  # the step at which it reaches 0; None: no decay
+    decay: Literal["cosine", "linear"] = "cosine"  # half a cosine, or a straight line
+    clip: Positive | None = None  # largest global norm of the gradient; None: no clip
+    weight_decay: NonNegative = 0.0  # above 0: AdamW instead of Adam
     b1: Share = 0.9  # decay of Adam's mean of gradients
     b2: Share = 0.999  # decay of Adam's mean of their squares
-    eps: Positive = 1e-8  # of Adam
-    ema_decay: Share | None = None  # of the averaged weights; None: no average
-    accumulation: Count = 1  # parts of a batch, one after another: saves memory
-    snapshot_step: Steps = 0  # above 0: keeps the average of then, to autoguide by
+    eps: Positive = 1e-8  # added to Adam's denominator
+    ema_decay: Share | None = None  # decay of the EMA of the weights; None: no EMA
+    accumulation: Count = 1  # microbatches per batch; more of them save memory
+    snapshot_step: Steps = 0  # above 0: keep the EMA of this step for autoguidance
 
     def __post_init__(self) -> None:
         if self.snapshot_step and self.ema_decay is None:
             raise UserError(
-                "config.optim.snapshot_step keeps the average of then: set ema_decay"
+                "config.optim.snapshot_step keeps the EMA of that step: set ema_decay"
             )
 
     def learner(self) -> Learner:
-        """That of these numbers."""
+        """The learner with these settings."""
         options, own = dataclasses.asdict(self), {}
         for name in ("ema_decay", "accumulation", "snapshot_step"):
             own[name] = options.pop(name)
         return Learner(optimizer=make_optimizer(**options), **own)
 
     def opponent(self, turns: int = 1, learning_rate: float | None = None) -> Learner:
-        """That of a player with `turns` times as many updates, and no average.
+        """The learner of a player with `turns` times as many updates, and no EMA.
 
         Its schedules end when the other's do. learning_rate: None: the same.
         """

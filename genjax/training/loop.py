@@ -1,6 +1,6 @@
 """The one loop. It knows the contract's fields, and no model, data set or metric.
 
-The host runs one call ahead of the device at the most: it prepares the next call's data
+The host runs at most one call ahead of the device: it prepares the next call's data
 while the device works, and reads that call's status before it sends the next. The
 status carries every process's wish to stop, so all processes leave after the same step.
 """

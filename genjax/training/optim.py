@@ -29,7 +29,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Adam, or AdamW where weight_decay > 0, on a schedule, after clipping.
 
-    warmup_steps: the learning rate rises linearly from 0 over so many steps.
+    warmup_steps: steps over which the learning rate rises linearly from 0.
     decay_steps: None: then constant. Else it falls to 0, reached at this step, counted
         from the start of training; at first it stays for constant_steps.
     decay: by half a cosine, or along a line.

@@ -1,4 +1,4 @@
-"""What a run shows: a bar on a terminal, plain lines in a log file."""
+"""The progress of a run: a bar on a terminal, plain lines in a log file."""
 
 import datetime
 import io

@@ -1,4 +1,4 @@
-"""One solver with one number of steps: how near its samples are, and what they cost."""
+"""One solver with one number of steps: the distance of its samples, and their cost."""
 
 import dataclasses
 import time
@@ -69,7 +69,7 @@ def name_of(trial: Sampler) -> str:
 
 
 def calls_per_evaluation(guidance: Guidance) -> int:
-    """Networks that one evaluation asks, at most: more than one with guidance."""
+    """Network calls in one evaluation, at most: more than one with guidance."""
     return 1 + (guidance.scale != 1.0) + (guidance.autoguidance_scale != 1.0)
 
 
@@ -111,7 +111,7 @@ def measure(
         seconds.append(time.perf_counter() - start)
         evaluations.append(int(used))
     drawn = np.concatenate(parts[1:])[:num]
-    # a whole number but for adaptive, whose chunks differ
+    # a whole number except for adaptive, whose chunks differ
     used = round(float(np.mean(evaluations[1:])), 1)
     used = used if trial.evaluations is None else trial.evaluations
     adaptive = trial.name == "adaptive"

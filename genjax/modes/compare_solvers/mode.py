@@ -1,7 +1,7 @@
 """--mode=solvers: one checkpoint, every solver, the distance against what it costs.
 
 For every experiment with a `diffusion`. Each solver takes as many steps as each budget
-of evaluations allows; all else, and the noise, stay as they are.
+of evaluations allows; everything else, the noise included, stays the same.
 
 evaluation/solvers_<step>.json   {"step", "protocol", "rows"}, written after each row
 evaluation/solvers_<step>.md     the table, as it is printed
@@ -46,7 +46,7 @@ class Options(Trained):
     """The flags of --mode=solvers."""
 
     solvers: tuple[str, ...] | None = None  # to compare, like ddim,heun; default all
-    evaluations: tuple[Count, ...] = (5, 10, 20, 50)  # of the model for a sample
+    evaluations: tuple[Count, ...] = (5, 10, 20, 50)  # model evaluations per sample
 
     def __post_init__(self) -> None:
         for name in self.solvers or ():
@@ -101,7 +101,7 @@ def compare_solvers(run: Run, options: Options) -> None:
 
 
 def describe(run: Run, distance: Distance) -> dict[str, Any]:
-    """How it is done, for the files."""
+    """The protocol, for the files."""
     assert run.experiment.diffusion is not None
     sampler = run.experiment.diffusion.sampler
     calls = calls_per_evaluation(sampler.guidance)

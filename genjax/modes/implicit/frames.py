@@ -25,12 +25,12 @@ class Line:
 
     @property
     def middles(self) -> Float[np.ndarray, " m"]:
-        """Of the bins."""
+        """The middles of the bins."""
         return 0.5 * (self.edges[:-1] + self.edges[1:])
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """The width of a bin."""
         return float(self.edges[1] - self.edges[0])
 
     @property
@@ -50,7 +50,7 @@ class Frame:
 
     @functools.cached_property
     def q_cdf(self) -> Float[np.ndarray, " e"]:
-        """Of the generator, at the edges."""
+        """The generator's CDF at the edges."""
         return pushforward.pushforward_cdf(self.line.z, self.x, self.line.edges)
 
     @property

@@ -4,8 +4,7 @@ For experiments with a `code` of one number that has a prior, and `discriminate`
 density of the line that is known. Every checkpoint that the run kept
 (training.keep_every) is a frame: the data's density p, the generator's q, which is
 exact, the discriminator beside its optimum p / (p + q), and the map z -> x. With
---beside, a second run's curves are drawn
-as well. --step: the last frame.
+--beside, a second run's curves are drawn as well. --step is the last frame.
 
 implicit/<step>_density.gif, .png   all frames, and the last
 implicit/<step>_curves.png          the generator's gradient and the distances of p and
@@ -39,13 +38,13 @@ from genjax.training import distributed, metrics
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(Trained):
-    """The flags of --mode=implicit; without --weights the raw ones, which played."""
+    """The flags of --mode=implicit; the default is the raw weights."""
 
     beside: str | None = None  # run folder of another model, to show its curves
 
     @property
     def suffix(self) -> str:
-        """What tells files of other weights from these: nothing is drawn."""
+        """The end of file names for other weights; no seed, as nothing is random."""
         return "_ema" if self.weights == "ema" else ""
 
 
@@ -85,7 +84,7 @@ def loss_of(run: Run) -> str | None:
 
 
 def curve_of(run: Run, frames: list[Frame]) -> Curve:
-    """Of the frames, and of the metrics that training wrote down."""
+    """The curves of the frames, and of the metrics that training logged."""
     loss = loss_of(run)
     name = f"{run.workdir.name} ({loss})" if loss else run.workdir.name
     rows = [(frame.step, frame.numbers()) for frame in frames]

@@ -75,7 +75,7 @@ AXES = {
 
 
 def draw_curves(curves: Sequence[Curve]) -> Picture:
-    """What all the runs have of AXES, in panels side by side."""
+    """The curves of AXES that all the runs have, in panels side by side."""
     names = [name for name in AXES if all(name in c.values for c in curves)]
     figure = new_figure(3.6 * len(names), 3.4)
     for place, name in enumerate(names, start=1):

@@ -30,8 +30,8 @@ CODER, SAMPLES, PRIOR = range(3)  # keys of Stream.LATENTS
 class Options(Trained):
     """The flags of --mode=latents."""
 
-    num_images: Annotated[int, Range(2)] = 11  # in a row of its pictures
-    pairs: tuple[tuple[Steps, ...], ...] | None = None  # test rows to walk between
+    num_images: Annotated[int, Range(2)] = 11  # images in a row of the pictures
+    pairs: tuple[tuple[Steps, ...], ...] | None = None  # test rows to interpolate
     beside: str | None = None  # run folder of another model, to show its codes
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Options(Trained):
             )
 
     def key(self, use: int) -> Key:
-        """That of CODER, SAMPLES or PRIOR."""
+        """The key for CODER, SAMPLES or PRIOR."""
         return jax.random.fold_in(stream_key(self.seed, Stream.LATENTS), use)
 
 
@@ -91,7 +91,7 @@ class CodedData:
         return levels.round().astype(np.uint8).reshape(-1, *spec.shape)
 
     def rng(self, stream: int) -> np.random.Generator:
-        """Draws of --seed, other ones for each stream."""
+        """A generator from --seed, a different one for each stream."""
         return np.random.default_rng((self.options.seed, stream))
 
     def missing(self, name: str, reason: str) -> None:
@@ -99,7 +99,7 @@ class CodedData:
         self.protocol["not_available"][name] = reason
 
     def sample(self, num: int) -> np.ndarray:
-        """Samples of the model: fewer are the first of more."""
+        """Samples of the model; a smaller num gives the first of them."""
         sample = self.run.experiment.sample
         assert sample is not None
         chunks = generate(

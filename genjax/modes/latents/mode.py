@@ -6,8 +6,8 @@ draws of its prior (`genjax.modes.latents.prior`). Pictures go to
 as {"step", "protocol", "metrics"}; the protocol says how each was taken.
 
 The smoothness measure. A deterministic autoencoder is trained at the codes of the
-training images only, and nothing holds the decoder between them. So images are decoded
-there, and their distance to the data is measured:
+training images only, and nothing trains the decoder between them. So images are
+decoded there, and their distance to the data is measured:
 
     real_distance(x) = min over training images r of |x - r|, pixels in [0, 1]   (1)
 

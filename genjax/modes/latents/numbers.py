@@ -37,7 +37,7 @@ def active(data: CodedData) -> Numbers:
 
 
 def classes(data: CodedData) -> Numbers:
-    """What the code knows of the class, and what PCA of the same size knows."""
+    """How well the code, and PCA of the same size, predict the class."""
     if len(np.unique(data.train.labels)) < 2:
         data.missing("accuracy", "the training images are not of two classes or more")
         return {}

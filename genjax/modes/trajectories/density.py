@@ -31,7 +31,7 @@ class Grid(NamedTuple):
 
     @property
     def cell(self) -> float:
-        """The area of one."""
+        """The area of a cell."""
         x_min, x_max, y_min, y_max = self.bounds
         return (x_max - x_min) * (y_max - y_min) / self.side**2
 

@@ -23,7 +23,7 @@ class Options(Trained):
     """The flags of --mode=trajectories."""
 
     labels: tuple[Steps, ...] | None = None  # classes of the samples, like 3 or 0,1
-    num_images: Annotated[int, Range(2)] = 11  # in a row of its pictures
+    num_images: Annotated[int, Range(2)] = 11  # images in a row of the pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Scene:
 
     @functools.cached_property
     def times(self) -> np.ndarray:
-        """Of the frames, falling."""
+        """The times of the frames, falling."""
         return self.process.times(self.state)
 
     def spread(self, num: int) -> np.ndarray:
@@ -103,7 +103,7 @@ class Scene:
 
 
 def make_scene(run: Run, options: Options) -> Scene:
-    """That of the checkpoint."""
+    """The scene of the checkpoint."""
     model = run.experiment.diffusion
     assert model is not None
     state, weights = run.state(options.weights)

@@ -1,4 +1,4 @@
-"""The Checkpointer: when a step is written, believed, kept or given up."""
+"""The Checkpointer: when a step is written, trusted, kept or given up."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Reading one step: its state, or why it is not to be had."""
+"""Reading one step: its state, or why it is not available."""
 
 import dataclasses
 import enum

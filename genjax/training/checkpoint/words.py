@@ -1,4 +1,4 @@
-"""What is said of failures: in one line, from errors of several pages."""
+"""Messages about failures: one line each, from errors of several pages."""
 
 from collections.abc import Iterator, Sequence
 

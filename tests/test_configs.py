@@ -65,7 +65,7 @@ def test_a_config_states_only_what_differs(name):
 
 
 def on_real_data(name):
-    """(config, data, experiment) at tiny; those on bundled data are tried by the laws."""
+    """(config, data, experiment) at tiny; the laws try those on bundled data."""
     config = load(name, ":tiny")
     common, _ = configs.check(config.to_dict())
     if is_bundled(config.data):

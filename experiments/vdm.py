@@ -139,6 +139,5 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[TrainState]:
 
 def path_of(params: Weights) -> GaussianPath:
     """The path whose -logsnr rises from gamma_min by |gamma_range|, linearly in t."""
-    return paths.of_logsnr(
-        lambda t: -(params.gamma_min + jnp.abs(params.gamma_range) * t)
-    )
+    gamma_max = params.gamma_min + jnp.abs(params.gamma_range)
+    return paths.linear_logsnr(-params.gamma_min, -gamma_max)

@@ -8,7 +8,6 @@ import jax
 
 Array = jax.Array
 Key = jax.Array  # a typed key, from jax.random.key
-Config = Any  # an ml_collections.ConfigDict, whose fields have no types
 Params = Any  # a pytree of arrays, as flax's init returns it
 Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]

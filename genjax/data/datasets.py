@@ -19,7 +19,7 @@ from genjax.data.split import (
 )
 from genjax.data.stacked_mnist import stacked_mnist
 from genjax.data.tfds_images import builder_names, tfds_images
-from genjax.typing import Config, DataSpec, UserError
+from genjax.typing import DataSpec, UserError
 
 # scikit-learn's 1,797 digits, split as in J. Tomczak's teaching code, so that its
 # published likelihoods compare.
@@ -43,8 +43,8 @@ def load(
     num_eval: int | None = None,
     seed: int | None = None,
     in_memory: bool | None = None,
-    a: Config = None,
-    b: Config = None,
+    a: Mapping[str, Any] | None = None,
+    b: Mapping[str, Any] | None = None,
     known_map: str | None = None,
     cache_dir: str | None = None,
     download: bool = True,
@@ -163,8 +163,8 @@ def domains(
     name: str = "domains",
     dir: str | None = None,
     *,
-    a: Config,
-    b: Config = None,
+    a: Mapping[str, Any],
+    b: Mapping[str, Any] | None = None,
     known_map: str | None = None,
     image_size: int | None = None,
     color: str | None = None,
@@ -209,7 +209,7 @@ def domains(
     return two_domains(*loaded, label_a=labels[0], label_b=labels[1], **form)
 
 
-def _side_options(side: str, options: Config) -> dict[str, Any]:
+def _side_options(side: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """What is given of a side; {} for one without a name."""
     given = dict(options or {})
     for key in given.keys() - set(_SIDE_OPTIONS):

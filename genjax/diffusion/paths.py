@@ -255,7 +255,7 @@ def of_logsnr(logsnr: Schedule, inverse: Schedule | None = None) -> GaussianPath
     )
 
 
-def linear_logsnr(high: float, low: float) -> GaussianPath:
+def linear_logsnr(high: float | Array, low: float | Array) -> GaussianPath:
     """`of_logsnr` with a log-SNR that falls linearly from high at t = 0 to low."""
     return of_logsnr(
         lambda t: high + (low - high) * t, lambda logsnr: (high - logsnr) / (high - low)

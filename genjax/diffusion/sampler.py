@@ -61,6 +61,11 @@ class Sampler:
                 f"config.sampler.tolerance={self.tolerance} is finer than float32: "
                 "give at least 1e-7"
             )
+        if self.rho != _default("rho") and self.spacing != "karras":
+            raise UserError(
+                f"config.sampler.rho={self.rho} is of spacing='karras', and "
+                f"{self.spacing!r} would not use it: leave it at {_default('rho')}"
+            )
         for option, owners in _owners().items():
             if self.name in owners or getattr(self, option) == _default(option):
                 continue

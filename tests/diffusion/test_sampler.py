@@ -155,3 +155,9 @@ def test_a_run_is_the_solvers_with_these_options(options):
     mine, plain, other = both(x)
     np.testing.assert_array_equal(mine, plain)
     assert jnp.abs(mine - other).max() > 1e-3
+
+
+def test_rho_is_refused_where_no_spacing_uses_it():
+    with pytest.raises(UserError, match="rho=5.0 is of spacing='karras'.*at 7.0"):
+        Sampler(rho=5.0)
+    assert Sampler(rho=5.0, spacing="karras").rho == 5.0

@@ -159,10 +159,11 @@ class DiffusionModel:
         """
         label_key, noise_key, solver_key = jax.random.split(key, 3)
         label = labels.asked_for(label_key, label, num, self.asked_classes)
+        denoise = self.guided(state, label)
         path = self.path(state.averaged[0])
         noise = jax.random.normal(noise_key, (num, *self.shape))
         return self.sampler.run(
-            self.guided(state, label),
+            denoise,
             # N(0, I), but on paths that let the variance of the noise explode
             jnp.maximum(path.sigma(jnp.ones(())), 1.0) * noise,
             self.times(path),

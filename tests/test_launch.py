@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import launch
+from genjax import __main__ as launch
 from genjax import commandline
 from genjax.modes.table import MODES, find_mode
 from genjax.training import workdir as folder
@@ -486,6 +486,18 @@ def test_examples_of_modes_are_commands():
             find_mode(name).options,
             {k: v for k, v in given.items() if k not in ("config", "workdir", "mode")},
         )
+
+
+def test_examples_are_shown_as_the_program_was_called(monkeypatch, capsys):
+    called = {
+        "/somewhere/bin/genjax": "genjax --config=",
+        launch.__file__: "python -m genjax --config=",
+        "launch.py": "python launch.py --config=",
+    }
+    for program, example in called.items():
+        monkeypatch.setattr(sys, "argv", [program])
+        assert launch.main() == launch.EXIT_USER  # without arguments it says what to do
+        assert example in capsys.readouterr().err
 
 
 def test_a_reader_that_has_had_enough_is_no_error():

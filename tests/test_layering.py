@@ -55,6 +55,7 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
     | {"fields", "labels", "pictures", "run", "streams", "training"},
     "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "training"},
+    "__main__": BASE | {"commandline"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

@@ -81,7 +81,8 @@ def flat(images: np.ndarray) -> np.ndarray:
 def nats_of(run: Run) -> dict[str, Any]:
     """What the run's evaluation says of its likelihood; {} without one."""
     path = run.workdir / "evaluation" / f"{run.step}.json"
-    result = json.loads(path.read_text()) if path.is_file() else run.evaluate(full=False)
+    kept = path.is_file()
+    result = json.loads(path.read_text()) if kept else run.evaluate(full=False)
     metrics, protocol = result["metrics"], result["protocol"]
     if "nll_nats" not in metrics:
         return {}
@@ -107,10 +108,10 @@ def draw(columns: dict[str, np.ndarray], nats: dict[str, dict], path: Path) -> N
         layout="constrained",
     )
     above, below = axes
-    tall = [np.pad(c, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan) for c in
-            columns.values()]  # fmt: skip
+    framed = np.stack(list(columns.values()))  # (columns, digits, 8, 8)
+    framed = np.pad(framed, ((0, 0),) * 2 + ((1, 1),) * 2, constant_values=np.nan)
     above.imshow(
-        np.concatenate([np.concatenate(list(c)) for c in tall], axis=1),
+        np.block([list(row) for row in framed.swapaxes(0, 1)]),
         cmap="gray_r",
         vmin=0,
         vmax=16,

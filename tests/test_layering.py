@@ -13,6 +13,7 @@ OBJECTIVES = BASE | {"axes", "choices", "distributions", "fields", "log_likeliho
 OBJECTIVES |= {"objectives", "scale"}
 LAYERS = {  # a file or folder of genjax; the longest name that fits a file counts
     "typing": set(),
+    "__main__": BASE | {"commandline"},
     "axes": BASE,
     "choices": BASE,
     "disk": BASE,
@@ -55,7 +56,6 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
     | {"fields", "labels", "pictures", "run", "streams", "training"},
     "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "training"},
-    "__main__": BASE | {"commandline"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

@@ -102,6 +102,15 @@ def test_commands_are_read(page):
         assert {n for n in given if not n.startswith("config.")} <= set(known), words
 
 
+def test_all_python_is_run_by_a_test():
+    """By tests/test_readme.py and tests/test_tutorial.py."""
+    found = {
+        name: page.read_text().count("```python") for name, page in BY_NAME.items()
+    }
+    run = {"README.md": 1, "docs/diffusion.md": 1, "docs/tutorial.md": 2}
+    assert {name: count for name, count in found.items() if count} == run
+
+
 @each_page
 def test_fields_in_the_text_exist(page):
     """Like `method.coupling=optimal_transport` and `--config.likelihood.method=ode`."""

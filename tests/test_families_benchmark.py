@@ -30,7 +30,7 @@ def test_bars_are_the_numbers_beside_the_line_of_no_model():
     assert [bar.get_height() for bar in axes.patches] == [80.0, 89.7]
     assert list(axes.lines[0].get_ydata()) == [106.3, 106.3]
     said = [text.get_text() for text in axes.texts]
-    assert {"none", "≤ 80.0", "≤ 89.7*", "no model 106.3"} <= set(said)
+    assert {"none", "≤ 80.0", "≤ 89.7*", "no model\n106.3"} <= set(said)
     pyplot.close("all")
 
 

@@ -139,7 +139,8 @@ def draw_bars(axes: Any, titles: list[str], nats: dict[str, dict]) -> None:
         sign = {"lower_bound": "≤ ", "estimate": "≈ "}.get(found["kind"], "")
         star = "*" if found["given"] == "label" else ""
         text = f"{sign}{found['nats']:.1f}{star}"
-        axes.text(place, found["nats"] + 2, text, ha="center", fontsize=10)
+        label = axes.text(place, found["nats"] + 3, text, ha="center", fontsize=10)
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     line = next(found["independent_pixels"] for found in nats.values() if found)
     axes.axhline(line, color=LINE, linestyle="--", linewidth=1.2)
     axes.text(-0.45, line + 3, f"no model\n{line:.1f}", color=LINE, fontsize=10)

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from genjax import commandline
-from genjax.typing import DivergedError, SaveError, Stopped, UserError
+import genjax
 
 EXIT_USER, EXIT_STOPPED, EXIT_DIVERGED, EXIT_NOT_SAVED = 2, 75, 77, 78
 EXIT_NO_READER = 141  # as of a program that SIGPIPE ends
@@ -19,6 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: without the program's name; None: that of this process.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if "jax" not in sys.modules:  # first words before the imports, which take seconds
+        print(f"genjax {genjax.__version__}: starting", file=sys.stderr, flush=True)
+    from genjax import commandline
+    from genjax.typing import DivergedError, SaveError, Stopped, UserError
+
     try:
         text = commandline.answer(argv)
         if text is not None:

@@ -17,9 +17,9 @@ from genjax import configs
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 SHORTER = {  # of the copied config
-    "num_steps=4000": "num_steps=20",
-    "steps_per_call=500": "steps_per_call=10",
-    "num_samples=1000, limit=1000": "num_samples=100, limit=100",
+    "tiny=dict(training=dict(batch_size=64)": "tiny=dict(training=dict("
+    "batch_size=64, num_steps=20, steps_per_call=10), "
+    "evaluation=dict(num_samples=100, limit=100)",
     # compiling the ODE's likelihood takes longer than all the rest
     'likelihood=dict(trace="exact", draws=64, logsnr=11.0)': "likelihood=dict("
     'method="none")',

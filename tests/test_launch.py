@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import launch
+from genjax import __main__ as launch
 from genjax import commandline
 from genjax.modes.table import MODES, find_mode
 from genjax.training import workdir as folder
@@ -495,13 +495,26 @@ def test_examples_of_modes_are_commands():
         )
 
 
+def test_examples_are_shown_as_the_program_was_called(monkeypatch, capsys):
+    called = {
+        "/somewhere/bin/genjax": "genjax --config=",
+        launch.__file__: "python -m genjax --config=",
+        "launch.py": "python launch.py --config=",
+    }
+    for program, example in called.items():
+        monkeypatch.setattr(sys, "argv", [program])
+        assert launch.main() == launch.EXIT_USER  # without arguments it says what to do
+        assert example in capsys.readouterr().err
+
+
 def test_a_reader_that_has_had_enough_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
     program = [sys.executable, str(ROOT / "launch.py"), "--list"]
     done = subprocess.run(program, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (launch.EXIT_NO_READER, b"")
+    assert done.returncode == launch.EXIT_NO_READER
+    assert re.fullmatch(rb"genjax \S+: starting\n", done.stderr)
 
 
 def test_list_names_the_configs(capsys):

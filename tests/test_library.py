@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import genjax
-import launch
+from genjax import __main__ as launch
 from genjax import configs
 from genjax.experiment import Code, Experiment, LogLikelihood
 from genjax.run import Run

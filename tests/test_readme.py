@@ -1,16 +1,16 @@
-"""What the README shows runs as it stands there."""
+"""What README.md and docs/diffusion.md show runs as it stands there."""
 
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
-def run_block(name: str) -> dict:
+def run_block(page: str, name: str) -> dict:
     """Runs the code between <!-- name:begin --> and <!-- name:end -->."""
-    text = README.read_text()
+    text = (ROOT / page).read_text()
     inside = text.split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
     scope: dict = {}
     exec(inside.strip().removeprefix("```python").removesuffix("```"), scope)
@@ -19,7 +19,7 @@ def run_block(name: str) -> dict:
 
 def test_the_maths_take_a_network_of_ones_own():
     """Its net is exact for data from N(2, 1/4)."""
-    found = run_block("maths")
+    found = run_block("docs/diffusion.md", "maths")
     x = np.asarray(found["x"])
     assert found["calls"] == 20 and np.isfinite(x).all()
     np.testing.assert_allclose(x.mean(axis=0), 2.0, atol=0.06)
@@ -32,7 +32,7 @@ def test_the_maths_take_a_network_of_ones_own():
 def test_a_run_is_trained_loaded_and_asked(tmp_path, monkeypatch):
     """The model has learned: its points are likelier to it than the noise is."""
     monkeypatch.chdir(tmp_path)
-    found = run_block("library")
+    found = run_block("README.md", "library")
     run, points = found["run"], found["points"]
     assert points.shape == found["x0"].shape == (16, 2)
     far = run.log_likelihood(points + np.float32(10.0))

@@ -1,0 +1,64 @@
+"""The program: `genjax`, `python -m genjax`, and in a clone `python launch.py`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import genjax
+
+EXIT_USER, EXIT_STOPPED, EXIT_DIVERGED, EXIT_NOT_SAVED = 2, 75, 77, 78
+EXIT_NO_READER = 141  # as of a program that SIGPIPE ends
+LAUNCH = "python launch.py"  # as examples are written
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns the exit code.
+
+    argv: without the program's name; None: that of this process.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if "jax" not in sys.modules:  # first words before the imports, which take seconds
+        print(f"genjax {genjax.__version__}: starting", file=sys.stderr, flush=True)
+    from genjax import commandline
+    from genjax.typing import DivergedError, SaveError, Stopped, UserError
+
+    try:
+        text = commandline.answer(argv)
+        if text is not None:
+            print(_as_called(text))
+        else:
+            commandline.parse(argv).start()
+        sys.stdout.flush()
+    except UserError as error:
+        return _say(error, EXIT_USER)
+    except Stopped as place:
+        return _say(f"stopped {place}; the same command goes on", EXIT_STOPPED)
+    except DivergedError as error:
+        return _say(error, EXIT_DIVERGED)
+    except SaveError as error:
+        return _say(error, EXIT_NOT_SAVED)
+    except BrokenPipeError:  # the reader of the output has had enough, like `head`
+        # what is still in the buffer would fail once more at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NO_READER
+    return 0
+
+
+def _say(message: object, code: int) -> int:
+    print(_as_called(f"genjax: {message}"), file=sys.stderr)
+    return code
+
+
+def _as_called(text: str) -> str:
+    """The text with its examples as this process was called: they can be typed."""
+    program = Path(sys.argv[0])
+    if program.name == "genjax":  # the console script
+        return text.replace(LAUNCH, "genjax")
+    if program.absolute() == Path(__file__).absolute():
+        return text.replace(LAUNCH, "python -m genjax")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

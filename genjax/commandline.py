@@ -19,10 +19,11 @@ from ml_collections import ConfigDict
 
 from genjax import configs, fields
 from genjax.choices import nearest
+from genjax.export import folder as export
 from genjax.fields import Count, Field, NonNegative, Steps
 from genjax.modes.mode import Mode
 from genjax.modes.table import MODES, find_mode
-from genjax.run import Run, no_trained_run
+from genjax.run import Run, check_trained
 from genjax.training import compile, distributed
 from genjax.training import workdir as folder
 from genjax.training.stop import StopRequest
@@ -48,10 +49,14 @@ class Flags:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommandLine:
-    """A checked command line. options: of the mode. beside: the config's file."""
+    """A checked command line. options: of the mode. beside: the config's file.
+
+    place: where a trained model is read, `workdir` but for one of the package's.
+    """
 
     config: ConfigDict
     workdir: Path
+    place: Path
     mode: Mode
     options: Any
     flags: Flags
@@ -70,13 +75,16 @@ class CommandLine:
 
         Raises UserError if there is none, or if its config is another.
         """
-        spec = None
+        spec, exported = None, None
         if self.mode.trained:
-            if not (self.workdir / "checkpoints").is_dir():
-                raise no_trained_run(self.workdir)
+            check_trained(self.place)
+            exported = export.read(self.place)
             if not self.flags.override_config:
-                folder.check_same_config(self.workdir, self.config.to_dict())
-                spec = folder.read_run(self.workdir).spec
+                stored = folder.read_run(self.place)
+                before = configs.complete(stored.config, stored.config_file).to_dict()
+                config = self.config.to_dict()
+                folder.check_same_config(self.place, config, stored=before)
+                spec = stored.spec
         return Run(
             self.workdir,
             self.config,
@@ -85,6 +93,7 @@ class CommandLine:
             step=getattr(self.options, "step", None),
             stop=stop,
             override_config=self.flags.override_config,
+            exported=exported,
         )
 
 
@@ -107,9 +116,11 @@ def parse(argv: Sequence[str]) -> CommandLine:
     flags = read_flags(Flags, {n: t for n, t in texts.items() if n in shared})
     config, beside = find(flags, mode)
     config = override(config, overrides, beside)
+    place, workdir = places(flags, mode)
     return CommandLine(
         config=config,
-        workdir=workdir_of(flags),
+        workdir=workdir,
+        place=place,
         mode=mode,
         options=read_flags(
             mode.options, {n: t for n, t in texts.items() if n not in shared}
@@ -199,14 +210,25 @@ def find(flags: Flags, mode: Mode) -> tuple[ConfigDict, Path | None]:
     if flags.config is not None:
         file, _, _ = flags.config.partition(":")
         return configs.load(flags.config), configs.find_config(file)
-    if mode.name == "train" or flags.workdir is None:
-        instead = "" if mode.name == "train" else ", or a run by --workdir"
+    makes_a_run = mode.name in ("train", "import")
+    if makes_a_run or flags.workdir is None:
+        instead = "" if makes_a_run else ", or a run by --workdir"
         raise UserError(
             "--config is missing: name a file, as in "
             f"--config=configs/ddpm_digits.py{instead}"
         )
-    stored = folder.read_run(workdir_of(flags))
+    stored = folder.read_run(places(flags, mode)[0])
     return configs.complete(stored.config, stored.config_file), stored.config_file
+
+
+def places(flags: Flags, mode: Mode) -> tuple[Path, Path]:
+    """(where the run or model is read, where it writes): `genjax.export.folder.find`.
+
+    Training and imports make a run where they are told to.
+    """
+    if flags.workdir is not None and mode.name not in ("train", "import"):
+        return export.find(flags.workdir)
+    return workdir_of(flags), workdir_of(flags)
 
 
 def workdir_of(flags: Flags) -> Path:

@@ -171,7 +171,7 @@ def translated(
         if layer is not None and layer not in LAYERS:
             break
         place = ours.format(**found) + (LAYERS[layer] if layer else "")
-        return _leaf(place, kind, array.astype(np.float32))
+        return _leaf(place, kind, array.astype(np.float32, copy=False))
     raise UserError(f"{name!r} is no weight of DDPM's U-Net in diffusers' UNet2DModel")
 
 

@@ -38,7 +38,9 @@ class Flags:
     """The flags of every mode, beside --config.section.field."""
 
     config: str | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
-    workdir: str | None = None  # run folder; default runs/<config name>[_<variant>]
+    workdir: str | None = (
+        None  # folder of a run or exported model, or trained/<name>; default runs/<config>
+    )
     mode: str = "train"  # what to do
     override_config: bool = False  # go on where the stored config or data differ
     max_seconds: NonNegative | None = None  # stop, save and exit with 75 after so long
@@ -297,9 +299,11 @@ def help_of_all() -> str:
         f"    {EXAMPLE}",
         f"    {EXAMPLE}:tiny --config.optim.learning_rate=1e-3",
         "    python launch.py --workdir=runs/ddpm_digits --mode=sample",
+        "    python launch.py --workdir=trained/ddpm_digits --mode=sample",
         "",
-        "--list shows the configs, --mode=show every field of one, --mode=M --help the",
-        "flags of a mode. A config is Python and is run: use only those you trust.",
+        "trained/... are models that come with genjax. --list shows the configs,",
+        "--mode=show every field of one, --mode=M --help the flags of a mode. A config",
+        "is Python and is run: use only those you trust.",
         "",
         *_flag_lines(Flags),
     ]

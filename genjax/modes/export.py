@@ -8,6 +8,7 @@ folder as --workdir, and `genjax.load` reads it.
 import dataclasses
 import inspect
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from genjax import configs
 from genjax.export import card, parts
 from genjax.export import folder as export
+from genjax.fields import Steps
 from genjax.modes.mode import Mode, Trained, say
 from genjax.run import Run, has
 from genjax.training import distributed
@@ -23,9 +25,11 @@ from genjax.typing import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(Trained):
+class Options:
     """The flags of --mode=export."""
 
+    step: Steps | None = None  # checkpoint to use; default: the newest
+    weights: Literal["ema", "raw"] | None = None  # default: the EMA, if there is one
     out: str | None = None  # folder; default <workdir>/exported/<step>
 
 
@@ -55,7 +59,12 @@ def folder_of(run: Run, options: Options) -> Path:
     """--out, or a folder in the run's."""
     if options.out is not None:
         return Path(options.out).expanduser().absolute()
-    return run.workdir / "exported" / f"{run.step}{options.suffix}"
+    return run.workdir / "exported" / f"{run.step}{suffix_of(options)}"
+
+
+def suffix_of(options: Options) -> str:
+    """The end of file names for other weights."""
+    return Trained(weights=options.weights).suffix
 
 
 def write(run: Run, options: Options) -> None:
@@ -91,8 +100,7 @@ def card_of(
     weights = run.state(options.weights)[1]
     kind = "the moving average" if weights == "ema" else "as trained, not averaged"
     module = configs.find_experiment(run.settings.experiment, run.beside)
-    suffix = Trained(weights=options.weights).suffix
-    scores = run.workdir / "evaluation" / f"{run.step}{suffix}.json"
+    scores = run.workdir / "evaluation" / f"{run.step}{suffix_of(options)}.json"
     return card.write_card(
         name=run.workdir.name,
         folder="/".join(path.parts[-2:]),

@@ -39,7 +39,7 @@ class Flags:
 
     config: str | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
     workdir: str | None = (
-        None  # of a run or exported model, or trained/<name>; default runs/<config name>
+        None  # of a run or exported model, or trained/<name>; default runs/<config>
     )
     mode: str = "train"  # what to do
     override_config: bool = False  # go on where the stored config or data differ

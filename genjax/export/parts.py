@@ -34,6 +34,7 @@ def restored(
     Raises UserError for arrays that are missing, too many, or of another shape.
     """
     wanted = exported(abstract_state, training_only)
+    arrays = {n: x for n, x in arrays.items() if not _matches(n, training_only)}
     differences = tree.differences_of(
         {name: tree.leaf_of(x) for name, x in arrays.items()},
         {name: tree.leaf_of(x) for name, x in wanted.items()},

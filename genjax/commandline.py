@@ -219,7 +219,10 @@ def find(flags: Flags, mode: Mode) -> tuple[ConfigDict, Path | None]:
             "--config is missing: name a file, as in "
             f"--config=configs/ddpm_digits.py{instead}"
         )
-    stored = folder.read_run(places(flags, mode)[0])
+    place = places(flags, mode)[0]
+    if not place.exists() and place.name in export.shipped():
+        check_trained(place)  # says where that model is
+    stored = folder.read_run(place)
     return configs.complete(stored.config, stored.config_file), stored.config_file
 
 

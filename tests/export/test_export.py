@@ -257,9 +257,11 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return frechet_distance(*moments)
 
 
-def test_names_that_are_not_shipped(tmp_path, monkeypatch):
+def test_names_that_are_not_shipped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="there are .*trained/vae_digits"):
         genjax.load("trained/nothing")
     with pytest.raises(UserError, match="trained/vae_digits comes with genjax"):
         genjax.load("vae_digits")
+    assert launch.main(["--workdir=vae_digits", "--mode=sample"]) == 2
+    assert "trained/vae_digits comes with genjax" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from genjax.modes import export as mode
 from genjax.run import Run
 from genjax.training.checkpoint import tree
 from genjax.typing import UserError
-from tests.contract.cases import case, one_each
+from tests.contract.cases import all_experiments, case, one_each
 from tests.modes.runs import run_of
 
 KEY = jax.random.key(0)
@@ -221,16 +221,18 @@ def uses(law: Any, model: Any) -> list[Callable[[Any], Any]]:
 
 
 def test_every_shipped_model_can_be_read_and_is_small():
-    sizes = []
+    sizes, families = [], set()
     for name in export.shipped():
         run = genjax.load(f"trained/{name}")
         assert run.workdir == Path("runs/trained", name).absolute()
         assert run.step == run.trained[1] > 0
+        families.add(run.settings.experiment)
         home = export.SHIPPED / name
         sizes.append(sum(path.stat().st_size for path in home.iterdir()))
         text = (home / "config.json").read_text() + (home / "README.md").read_text()
         assert "/home" not in text and "/tmp" not in text and "| score |" in text
-    assert len(sizes) >= 3 and max(sizes) < 2**20 and sum(sizes) < 8 * 2**20
+    assert families == set(all_experiments())
+    assert max(sizes) < 2**20 and sum(sizes) < 8 * 2**20
 
 
 def test_a_shipped_model_makes_digits(tmp_path, monkeypatch, capsys):

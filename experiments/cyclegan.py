@@ -150,6 +150,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         evaluate=evaluate,
         images=images,
         raw_weights=game.g_learner.raw and (lambda s: s._replace(g=raw(s.g))),
+        training_only=("pools/",),
     )
 
 

@@ -125,7 +125,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         num = config.likelihood.local_steps
         return maximize(elbo_of(params, x), q, key, learning_rate=rate, num_steps=num)
 
-    return as_vae(
+    made = as_vae(
         spec,
         model,
         latent_dim=latent_dim,
@@ -140,6 +140,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         raw_weights=learner.raw,
         sharding_rules=((r"^table", PartitionSpec("data")),),
     )
+    return dataclasses.replace(made, training_only=("table/",))
 
 
 def padded(num: int) -> int:

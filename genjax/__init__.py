@@ -6,7 +6,7 @@
     run = genjax.load("runs/tiny")
     images = run.sample(16, seed=0)
 
-`load`, `train` and `Run` are imported when they are first asked for: `import genjax`
+What is in `__all__` is imported when it is first asked for: `import genjax`
 alone loads no JAX.
 """
 
@@ -14,15 +14,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genjax.modes.diffusers import from_diffusers
     from genjax.modes.train import train_config as train
     from genjax.run import Run, load
 
 __version__ = "0.1.0"
-__all__ = ["Run", "load", "train"]
+__all__ = ["Run", "from_diffusers", "load", "train"]
 
 _HOMES = {
     "Run": ("genjax.run", "Run"),
     "load": ("genjax.run", "load"),
+    "from_diffusers": ("genjax.modes.diffusers", "from_diffusers"),
     "train": ("genjax.modes.train", "train_config"),
 }
 

@@ -19,10 +19,11 @@ from ml_collections import ConfigDict
 
 from genjax import configs, fields
 from genjax.choices import nearest
+from genjax.export import folder as export
 from genjax.fields import Count, Field, NonNegative, Steps
 from genjax.modes.mode import Mode
 from genjax.modes.table import MODES, find_mode
-from genjax.run import Run, no_trained_run
+from genjax.run import Run, check_trained
 from genjax.training import compile, distributed
 from genjax.training import workdir as folder
 from genjax.training.stop import StopRequest
@@ -37,7 +38,9 @@ class Flags:
     """The flags of every mode, beside --config.section.field."""
 
     config: str | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
-    workdir: str | None = None  # run folder; default runs/<config name>[_<variant>]
+    workdir: str | None = (
+        None  # of a run or exported model, or trained/<name>; default runs/<config>
+    )
     mode: str = "train"  # what to do
     override_config: bool = False  # go on where the stored config or data differ
     max_seconds: NonNegative | None = None  # stop, save and exit with 75 after so long
@@ -48,10 +51,14 @@ class Flags:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommandLine:
-    """A checked command line. options: of the mode. beside: the config's file."""
+    """A checked command line. options: of the mode. beside: the config's file.
+
+    place: where a trained model is read, `workdir` but for one of the package's.
+    """
 
     config: ConfigDict
     workdir: Path
+    place: Path
     mode: Mode
     options: Any
     flags: Flags
@@ -70,13 +77,16 @@ class CommandLine:
 
         Raises UserError if there is none, or if its config is another.
         """
-        spec = None
+        spec, exported = None, None
         if self.mode.trained:
-            if not (self.workdir / "checkpoints").is_dir():
-                raise no_trained_run(self.workdir)
+            check_trained(self.place)
+            exported = export.read(self.place)
             if not self.flags.override_config:
-                folder.check_same_config(self.workdir, self.config.to_dict())
-                spec = folder.read_run(self.workdir).spec
+                stored = folder.read_run(self.place)
+                before = configs.complete(stored.config, stored.config_file).to_dict()
+                config = self.config.to_dict()
+                folder.check_same_config(self.place, config, stored=before)
+                spec = stored.spec
         return Run(
             self.workdir,
             self.config,
@@ -85,6 +95,7 @@ class CommandLine:
             step=getattr(self.options, "step", None),
             stop=stop,
             override_config=self.flags.override_config,
+            exported=exported,
         )
 
 
@@ -107,9 +118,11 @@ def parse(argv: Sequence[str]) -> CommandLine:
     flags = read_flags(Flags, {n: t for n, t in texts.items() if n in shared})
     config, beside = find(flags, mode)
     config = override(config, overrides, beside)
+    place, workdir = places(flags, mode)
     return CommandLine(
         config=config,
-        workdir=workdir_of(flags),
+        workdir=workdir,
+        place=place,
         mode=mode,
         options=read_flags(
             mode.options, {n: t for n, t in texts.items() if n not in shared}
@@ -199,14 +212,28 @@ def find(flags: Flags, mode: Mode) -> tuple[ConfigDict, Path | None]:
     if flags.config is not None:
         file, _, _ = flags.config.partition(":")
         return configs.load(flags.config), configs.find_config(file)
-    if mode.name == "train" or flags.workdir is None:
-        instead = "" if mode.name == "train" else ", or a run by --workdir"
+    makes_a_run = mode.name in ("train", "import")
+    if makes_a_run or flags.workdir is None:
+        instead = "" if makes_a_run else ", or a run by --workdir"
         raise UserError(
             "--config is missing: name a file, as in "
             f"--config=configs/ddpm_digits.py{instead}"
         )
-    stored = folder.read_run(workdir_of(flags))
+    place = places(flags, mode)[0]
+    if not place.exists() and place.name in export.shipped():
+        check_trained(place)  # says where that model is
+    stored = folder.read_run(place)
     return configs.complete(stored.config, stored.config_file), stored.config_file
+
+
+def places(flags: Flags, mode: Mode) -> tuple[Path, Path]:
+    """(where the run or model is read, where it writes): `genjax.export.folder.find`.
+
+    Training and imports make a run where they are told to.
+    """
+    if flags.workdir is not None and mode.name not in ("train", "import"):
+        return export.find(flags.workdir)
+    return workdir_of(flags), workdir_of(flags)
 
 
 def workdir_of(flags: Flags) -> Path:
@@ -275,9 +302,11 @@ def help_of_all() -> str:
         f"    {EXAMPLE}",
         f"    {EXAMPLE}:tiny --config.optim.learning_rate=1e-3",
         "    python launch.py --workdir=runs/ddpm_digits --mode=sample",
+        "    python launch.py --workdir=trained/ddpm_digits --mode=sample",
         "",
-        "--list shows the configs, --mode=show every field of one, --mode=M --help the",
-        "flags of a mode. A config is Python and is run: use only those you trust.",
+        "trained/... are models that come with genjax. --list shows the configs,",
+        "--mode=show every field of one, --mode=M --help the flags of a mode. A config",
+        "is Python and is run: use only those you trust.",
         "",
         *_flag_lines(Flags),
     ]

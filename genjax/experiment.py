@@ -93,6 +93,10 @@ class Experiment(Generic[StateT]):
     sharding_rules: tuple[tuple[str, PartitionSpec], ...] = ()
     """(regular expression on a leaf's path, spec): the first match wins."""
 
+    training_only: tuple[str, ...] = ()
+    """Regular expressions on the paths of leaves that only `train_step` reads, beside
+    those of a `TrainState`. An exported model does without them."""
+
 
 MakeExperiment = Callable[[Any, DataSpec], Experiment]
 """make_experiment(config, spec): the same file's Config and the data's DataSpec."""

@@ -34,6 +34,9 @@ from genjax.evaluation.coder import Coder
 from genjax.evaluation.runner import Evaluator, Result
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.experiment import Experiment
+from genjax.export import folder as export
+from genjax.export import parts
+from genjax.export.folder import Export
 from genjax.streams import Stream, stream_key
 from genjax.training import compile, distributed
 from genjax.training import workdir as folder
@@ -67,34 +70,43 @@ def load(
 ) -> "Run":
     """A trained run, with the config that it was trained with.
 
+    workdir: the folder of a run or of an exported model (`--mode=export`), or
+        "trained/<name>", a model that comes with the package.
     overrides: fields of the config to change, nested or as "sampler.num_steps"; only
         those that do not alter what was learnt (`genjax.training.workdir.FREE_FIELDS`).
     step: of the checkpoint; None: the newest.
     Raises UserError if there is no such run.
     """
-    path = Path(workdir).expanduser().absolute()
-    if not (path / "checkpoints").is_dir():
-        raise no_trained_run(path)
-    stored = folder.read_run(path)
+    place, workdir = export.find(workdir)
+    check_trained(place)
+    stored, exported = folder.read_run(place), export.read(place)
     changes = configs.nested(configs.flatten(overrides or {}))
+    before = configs.complete(stored.config, beside=stored.config_file).to_dict()
     config = configs.complete(
-        configs.merged(stored.config, changes), beside=stored.config_file
+        configs.merged(before, changes), beside=stored.config_file
     )
-    folder.check_same_config(path, config.to_dict())
+    folder.check_same_config(place, config.to_dict(), stored=before)
     return Run(
-        path,
+        workdir,
         config,
         beside=stored.config_file,
         spec=stored.spec,
         step=step,
         stop=stop,
+        exported=exported,
     )
 
 
-def no_trained_run(workdir: Path) -> UserError:
-    """The error for a folder that holds no trained run."""
-    return UserError(
-        f"there is no trained run in {workdir}; train first, or name another --workdir"
+def check_trained(place: Path) -> None:
+    """Raises UserError for a folder without checkpoints or exported weights."""
+    if (place / "checkpoints").is_dir() or (place / export.WEIGHTS).is_file():
+        return
+    hint = ""
+    if place.name in export.shipped():
+        hint = f"; --workdir=trained/{place.name} comes with genjax"
+    raise UserError(
+        f"there is no trained run in {place}; train first, or name another --workdir"
+        + hint
     )
 
 
@@ -123,18 +135,28 @@ class Run:
         step: int | None = None,
         stop: Callable[[], bool] = lambda: False,
         override_config: bool = False,
+        exported: Export | None = None,
     ):
         """A run of a checked config.
 
         beside: of `configs.find_experiment`. spec: of the data, where it is known
         before they are loaded. step: of the checkpoint; None: the newest. stop:
         whether this process was asked to stop. override_config: go on with other data.
+        exported: weights to use in the place of the folder's checkpoints.
+        Raises UserError for a step that an exported model does not hold.
         """
         self.workdir, self.config, self.beside = workdir, config, beside
         self.settings, _ = configs.check(config.to_dict(), beside)
         self._spec, self._step, self._stop = spec, step, stop
-        self.override_config = override_config
+        self.override_config, self.exported = override_config, exported
         self._trained_on: str | None = None  # the checkpoint's data, once it is read
+        if exported is not None:
+            self._trained_on = exported.stored.fingerprint
+            if step not in (None, exported.step):
+                raise UserError(
+                    f"{exported.folder} holds the weights of step {exported.step} "
+                    f"alone, not of {step}: leave step out"
+                )
         self._turned: dict[str, Run] = {}
         self._evaluators: dict[tuple, Evaluator] = {}
 
@@ -161,7 +183,10 @@ class Run:
     @functools.cached_property
     def experiment(self) -> Experiment:
         """The model."""
-        return configs.make_experiment(self.config, self.spec, self.beside)
+        made = configs.make_experiment(self.config, self.spec, self.beside)
+        if self.exported is not None and self.exported.weights == "raw":
+            return dataclasses.replace(made, raw_weights=None)  # it holds no average
+        return made
 
     @functools.cached_property
     def compiled(self) -> compile.CompiledExperiment:
@@ -177,13 +202,32 @@ class Run:
     @functools.cached_property
     def trained(self) -> tuple[Any, int]:
         """(state, step) of the checkpoint. Raises UserError if there is none."""
-        if not (self.workdir / "checkpoints").is_dir():
-            raise no_trained_run(self.workdir)
+        if self.exported is not None:
+            return self._read_exported(self.exported), self.exported.step
+        check_trained(self.workdir)
         with self.open_checkpoints(to_save=False) as checkpointer:
             restored = self.restore(checkpointer, step=self._step)
         if restored is None:
             raise UserError(f"{self.workdir} holds no checkpoint yet; train first")
         return restored
+
+    def _read_exported(self, exported: Export) -> Any:
+        if not exported.is_shipped:  # those are tested with the code beside them
+            self._tell_other_code(exported.stored.code_hash, exported.step)
+        abstract_state = self.compiled.abstract_state
+        try:
+            state = parts.restored(
+                exported.arrays(), abstract_state, self.experiment.training_only
+            )
+        except UserError as error:
+            raise UserError(f"{exported.folder}: {error}") from error
+        return compile.place(state, abstract_state)
+
+    @property
+    def trained_on(self) -> str | None:
+        """The fingerprint of the data that the weights were trained on, if stored."""
+        _ = self.trained
+        return self._trained_on
 
     @property
     def step(self) -> int:
@@ -213,6 +257,7 @@ class Run:
             step=self._step,
             stop=self._stop,
             override_config=self.override_config,
+            exported=self.exported,
         )
         changed._trained_on = self._trained_on
         for part in ("dataset", "trained"):  # these do not depend on what may change
@@ -263,7 +308,16 @@ class Run:
             )
 
     def check_weights(self, weights: Weights | None) -> None:
-        """Raises UserError for the average of a model that keeps none."""
+        """Raises UserError for the average of a model that keeps none.
+
+        And for what an exported model does not hold.
+        """
+        if self.exported is not None and weights not in (None, self.exported.weights):
+            raise UserError(
+                f"{self.exported.folder} holds the {self.exported.weights} weights "
+                "alone: leave weights out, or export the run again with "
+                f"--weights={weights}"
+            )
         if weights == "ema" and self.experiment.raw_weights is None:
             raise UserError(
                 f"experiments/{self.settings.experiment}.py keeps no moving average of "
@@ -585,19 +639,22 @@ class Run:
         self._trained_on = restored.meta.get("data")
         if "dataset" in self.__dict__:
             self._check_data(self.dataset.fingerprint)
-        if restored.meta.get("code_hash") != self.code_hash and distributed.is_first():
+        self._tell_other_code(restored.meta.get("code_hash"), restored.step)
+        return restored.state, restored.step
+
+    def _tell_other_code(self, code_hash: str | None, step: int) -> None:
+        if code_hash != self.code_hash and distributed.is_first():
             print(
                 f"genjax: experiments/{self.settings.experiment}.py has changed since "
-                f"step {restored.step} of {self.workdir} was trained",
+                f"step {step} of {self.workdir} was trained",
                 file=sys.stderr,
             )
-        return restored.state, restored.step
 
     def _check_data(self, given: str) -> None:
         stored = self._trained_on
         if stored not in (None, given) and not self.override_config:
             raise UserError(
-                f"the checkpoints in {self.workdir} were trained on other data "
+                f"the weights in {self.workdir} were trained on other data "
                 f"(fingerprint {stored}, here {given}); give the same data, another "
                 "--workdir, or --override_config"
             )

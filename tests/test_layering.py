@@ -48,14 +48,16 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},
     "evaluation.__main__": BASE | {"evaluation", "data", "disk", "training"},
+    "export": BASE | {"disk", "evaluation", "state", "training"},
     # where they all meet
     "run": BASE
-    | {"choices", "configs", "data", "diffusion", "evaluation", "experiment"}
+    | {"choices", "configs", "data", "diffusion", "evaluation", "experiment", "export"}
     | {"streams", "training"},
     "modes": BASE
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
-    | {"fields", "labels", "pictures", "run", "streams", "training"},
-    "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "training"},
+    | {"export", "fields", "labels", "pictures", "run", "streams", "training"},
+    "commandline": BASE
+    | {"choices", "configs", "export", "fields", "modes", "run", "training"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

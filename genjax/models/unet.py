@@ -47,6 +47,7 @@ class ResBlock(nn.Module):
     adaptive_norm: the embedding scales and shifts what the second norm gives (Dhariwal
         & Nichol 2021, arXiv:2105.05233), instead of being added before it.
     skip_scale: of the sum.
+    groups: of each norm; None: `num_groups`.
     """
 
     channels: int
@@ -55,13 +56,14 @@ class ResBlock(nn.Module):
     resize: Resize | None = None
     adaptive_norm: bool = False
     skip_scale: float = 1.0
+    groups: int | None = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], temb: Float[Array, "b e"], *, train: bool
     ) -> Float[Array, "b h2 w2 c2"]:
         """The second convolution starts at zero: the block starts as its shortcut."""
-        h = GroupNorm(silu=True, name="norm1")(x)
+        h = GroupNorm(self.groups, silu=True, name="norm1")(x)
         if self.resize is not None:
             h, x = self.resize(h), self.resize(x)
         h = _conv(self.channels, self.dtype, "conv1")(h)
@@ -69,9 +71,10 @@ class ResBlock(nn.Module):
         shift = _dense(outputs, self.dtype, "time")(nn.silu(temb))[:, None, None, :]
         if self.adaptive_norm:
             scale, shift = jnp.split(shift, 2, axis=-1)
-            h = nn.silu(GroupNorm(name="norm2")(h) * (1.0 + scale) + shift)
+            h = GroupNorm(self.groups, name="norm2")(h) * (1.0 + scale) + shift
+            h = nn.silu(h)
         else:
-            h = GroupNorm(silu=True, name="norm2")(h + shift)
+            h = GroupNorm(self.groups, silu=True, name="norm2")(h + shift)
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = _conv(self.channels, self.dtype, "conv2", init=zero_init)(h)
         if x.shape[-1] != self.channels or self.resize is not None:
@@ -83,7 +86,7 @@ class UNet(nn.Module):
     """A function of an image and a time, with the shape of the image.
 
     out_channels: channels of the result.
-    channels: of the highest resolution; a multiple of 8 (GroupNorm: `num_groups`).
+    channels: of the highest resolution; a multiple of 8 (GroupNorm).
     channel_multipliers: one for each resolution; each next one is half as large.
     num_res_blocks: for each resolution going down; one more going up.
     attention_resolutions: heights of the feature maps that get self-attention. The
@@ -109,6 +112,12 @@ class UNet(nn.Module):
     adaptive_norm: the embedding scales and shifts each block's second norm (ResBlock)
         instead of being added before it.
     progressive_input: the image itself, halved as often, is added at each resolution.
+
+    For weights that were trained by other code:
+
+    num_groups: of every GroupNorm; 0: as many as suit the channels.
+    time_offset: the embedding is of 1000 t - time_offset. DDPM's released code counts
+        its steps from 0, which is 1.
     """
 
     out_channels: int
@@ -129,6 +138,8 @@ class UNet(nn.Module):
     scale_skips: bool = False
     adaptive_norm: bool = False
     progressive_input: bool = False
+    num_groups: int = 0
+    time_offset: float = 0.0
 
     @nn.compact
     def __call__(
@@ -157,6 +168,7 @@ class UNet(nn.Module):
                 resize,
                 self.adaptive_norm,
                 self._skip_scale,
+                self.num_groups or None,
                 name=name,
             )
             return layer(h, temb, train=train)
@@ -167,7 +179,7 @@ class UNet(nn.Module):
         h = self._attention("middle_attention")(h)
         h = block(h, width, "middle_1")
         h = self._up(h, skips, block)
-        h = GroupNorm(silu=True, name="norm_out")(h)
+        h = GroupNorm(self.num_groups or None, silu=True, name="norm_out")(h)
         h = _conv(self.out_channels, self.dtype, "out", init=zero_init)(h)
         return h.astype(jnp.float32)
 
@@ -222,7 +234,8 @@ class UNet(nn.Module):
         if self.time_embedding == "fourier":
             temb = fourier_embedding(t, 2 * self.channels).astype(self.dtype)
         else:
-            temb = sinusoidal_embedding(t, self.channels).astype(self.dtype)
+            temb = sinusoidal_embedding(t, self.channels, offset=self.time_offset)
+            temb = temb.astype(self.dtype)
         augmented = embed_augmentation(
             augment,
             num_augment=self.num_augment,
@@ -254,6 +267,7 @@ class UNet(nn.Module):
             uniform_init,
             dtype=self.dtype,
             skip_scale=self._skip_scale,
+            groups=self.num_groups or None,
             name=name,
         )
 

@@ -17,6 +17,8 @@ MODES = {
     "trajectories": "genjax.modes.trajectories.mode",
     "implicit": "genjax.modes.implicit.mode",
     "translate": "genjax.modes.translate",
+    "export": "genjax.modes.export",
+    "import": "genjax.modes.diffusers",
 }
 """Each module has a `MODE`."""
 

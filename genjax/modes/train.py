@@ -19,6 +19,7 @@ from genjax import configs
 from genjax.choices import nearest
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.sampling import compile_sample, generate
+from genjax.export.folder import WEIGHTS
 from genjax.modes.drawing import draw_examples
 from genjax.modes.mode import Mode
 from genjax.pictures import grids
@@ -123,6 +124,11 @@ def claim(run: Run, options: Options) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
 
         def take() -> None:
+            if (run.workdir / WEIGHTS).exists():
+                raise UserError(
+                    f"{run.workdir} holds an exported model, which has no optimizer to "
+                    "go on with: choose another --workdir"
+                )
             stack.enter_context(folder.lock(run.workdir))
             if not run.override_config:
                 folder.check_same_config(run.workdir, config)

@@ -21,6 +21,7 @@ class SpatialAttention(nn.Module):
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: jnp.dtype = jnp.dtype("float32")
     skip_scale: float = 1.0
+    groups: int | None = None  # of the norm; None: `num_groups`
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -28,7 +29,7 @@ class SpatialAttention(nn.Module):
         b, h, w, c = x.shape
         if c % self.num_heads:
             raise ValueError(f"{c} channels do not divide into {self.num_heads} heads")
-        tokens = GroupNorm(name="norm")(x).reshape(b, h * w, c)
+        tokens = GroupNorm(self.groups, name="norm")(x).reshape(b, h * w, c)
 
         def heads(name: str) -> Array:  # (B, T, N, C/N)
             layer = nn.Dense(

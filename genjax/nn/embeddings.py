@@ -14,15 +14,19 @@ from genjax.typing import Array
 Label = Int[Array, " b"] | Float[Array, "b k"]  # classes, or vectors
 
 # DDPM numbers its steps 1 ... 1000; its networks see 0 ... 999 (released code). Step i
-# is our t = i / 1000, for which they see i - 1: weights trained there want 1000 t - 1,
+# is our t = i / 1000, for which they see i - 1: weights trained there want offset=1,
 # and 32 groups in every GroupNorm: below 128 channels `norms.num_groups` takes fewer.
 TIME_SCALE = 1000.0
 
 
 def sinusoidal_embedding(
-    t: Float[Array, " b"], dim: int, *, max_period: float = 10_000.0
+    t: Float[Array, " b"],
+    dim: int,
+    *,
+    max_period: float = 10_000.0,
+    offset: float = 0.0,
 ) -> Float[Array, "b {dim}"]:
-    """Sines, then cosines, of 1000 t at dim/2 frequencies from 1 to 1/max_period.
+    """Sines, then cosines, of 1000 t - offset at dim/2 frequencies, 1 to 1/max_period.
 
     As DDPM's released code (Ho et al. 2020, arXiv:2006.11239; get_timestep_embedding):
     the last frequency is exactly 1/max_period. Raises ValueError if dim is odd or
@@ -32,7 +36,8 @@ def sinusoidal_embedding(
         raise ValueError(f"an embedding needs an even dim of 4 or more, not {dim}")
     half = dim // 2
     frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half) / (half - 1))
-    angles = TIME_SCALE * t[:, None].astype(jnp.float32) * frequencies[None, :]
+    steps = TIME_SCALE * t[:, None].astype(jnp.float32)
+    angles = (steps - offset if offset else steps) * frequencies[None, :]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 

@@ -2,7 +2,8 @@
 
 LOCK          who uses the folder; held by flock, so it dies with its process
 config.json   {"config", "config_hash", "config_file", "data", "code_hash",
-              "genjax_version", "jax_version", "git_revision"}
+              "genjax_version", "jax_version", "git_revision"}, and "exported" in the
+              folder of an exported model (`genjax.export.folder`)
 
 In a run of several processes only process 0 calls these functions.
 """
@@ -122,6 +123,7 @@ class Stored:
     config: nested, lists as tuples again. spec, fingerprint: of the data that it was
     trained on. code_hash: of its experiment's file (`genjax.configs.code_hash`).
     config_file: where its config came from, if from a file that is still there.
+    exported: of an exported model, what its weights are.
     """
 
     config: dict[str, Any]
@@ -129,6 +131,7 @@ class Stored:
     fingerprint: str | None = None
     code_hash: str | None = None
     config_file: Path | None = None
+    exported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def write_config(
@@ -139,6 +142,7 @@ def write_config(
     fingerprint: str | None = None,
     code_hash: str | None = None,
     config_file: Path | None = None,
+    exported: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json in one rename; the arguments are those of `Stored`.
 
@@ -157,6 +161,8 @@ def write_config(
         "jax_version": importlib.metadata.version("jax"),
         "git_revision": _git_revision(),
     }
+    if exported:
+        record["exported"] = dict(exported)
     path = _config_path(workdir)
     try:
         with replacing(path) as file:
@@ -172,7 +178,7 @@ def read_run(workdir: str | os.PathLike[str]) -> Stored:
     """
     record = _read(workdir)
     data, file = dict(record.get("data") or {}), record.get("config_file")
-    fingerprint = data.pop("fingerprint", None)
+    fingerprint, exported = data.pop("fingerprint", None), record.get("exported")
     try:
         spec = DataSpec(**_with_tuples(data)) if data else None
         config_file = Path(file) if file and Path(file).is_file() else None
@@ -184,6 +190,7 @@ def read_run(workdir: str | os.PathLike[str]) -> Stored:
         fingerprint=fingerprint,
         code_hash=record.get("code_hash"),
         config_file=config_file,
+        exported=exported if isinstance(exported, dict) else {},
     )
 
 
@@ -238,15 +245,19 @@ def config_hash(config: Mapping[str, Any], ignore: Sequence[str] = FREE_FIELDS) 
 
 
 def check_same_config(
-    workdir: str | os.PathLike[str], config: Mapping[str, Any]
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    stored: Mapping[str, Any] | None = None,
 ) -> None:
     """Raise UserError if the run in `workdir` was started with another config.
 
     FREE_FIELDS may differ. A workdir without config.json is a new run: no error.
+    stored: its config completed, for a run that may be older than some fields.
     """
     if not _config_path(workdir).exists():
         return
-    stored = _fields(read_config(workdir), FREE_FIELDS)
+    stored = _fields(stored or read_config(workdir), FREE_FIELDS)
     given = _fields(config, FREE_FIELDS)
     # Compared as text: NaN is itself, and true is not 1.
     differing = [

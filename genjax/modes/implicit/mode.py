@@ -34,6 +34,7 @@ from genjax.modes.mode import (
 from genjax.pictures import grids
 from genjax.run import Run, Weights
 from genjax.training import distributed, metrics
+from genjax.typing import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,11 @@ class Options(Trained):
 def check(run: Run, options: Options) -> None:
     """Raises UserError for data and models that have no such picture."""
     check_line(run)
+    if run.exported is not None:
+        raise UserError(
+            "--mode=implicit shows every checkpoint of a run, and "
+            f"{run.exported.folder} is an exported model, which has one"
+        )
 
 
 def implicit(run: Run, options: Options) -> None:

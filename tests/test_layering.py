@@ -54,7 +54,8 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "modes": BASE
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
     | {"fields", "labels", "pictures", "run", "streams", "training"},
-    "commandline": BASE | {"choices", "configs", "fields", "modes", "run", "training"},
+    "commandline": BASE
+    | {"choices", "configs", "data", "fields", "modes", "run", "training"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

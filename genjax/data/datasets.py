@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from genjax.data import toy
+from genjax.data.crop import Crop
 from genjax.data.domains import known_map as mapped_domains
 from genjax.data.domains import two_domains
 from genjax.data.folder import folder
+from genjax.data.hugging_face import hugging_face
+from genjax.data.npz import npz
 from genjax.data.split import (
     Dataset,
     fingerprint_of,
@@ -37,8 +40,11 @@ def load(
     train_split: str | None = None,
     eval_split: str | None = None,
     image_size: int | None = None,
+    crop: Crop | None = None,
     color: str | None = None,
+    background: str | None = None,
     eval_fraction: float | None = None,
+    skip_bad: bool | None = None,
     num_train: int | None = None,
     num_eval: int | None = None,
     seed: int | None = None,
@@ -54,12 +60,15 @@ def load(
     - "digits" (`digits`): eval_split.
     - a density of `genjax.data.toy` (`toy_points`): num_train, num_eval, seed.
     - "stacked_mnist" (`stacked_mnist`): dir, num_train, num_eval, seed.
-    - "folder", your own pictures (`folder`): dir, image_size, color, eval_fraction,
-      in_memory.
+    - "folder", your own pictures (`folder`): dir, image_size, crop, color, background,
+      eval_fraction, skip_bad, in_memory.
+    - "npz", your own arrays (`npz`): dir, image_size, crop, eval_fraction.
+    - "hf" and "hf:OWNER/NAME", of Hugging Face (`hugging_face`): those of a folder,
+      train_split, eval_split.
     - "domains", pairs from two of the others (`domains`): a, b, known_map, image_size,
       color.
     - any image data set of TFDS (`tfds_images`), say "mnist", "cifar10": dir,
-      train_split, eval_split, image_size, in_memory. It is downloaded if need be.
+      train_split, eval_split, image_size, crop, in_memory. It is downloaded if need be.
 
     dir, cache_dir and download say where the data are, not what they are, and are left
     unused where nothing is read from a directory.
@@ -67,15 +76,17 @@ def load(
     Raises UserError for an unknown name, an option that this data set does not have,
     and data that are missing or damaged.
     """
-    loader = _loader(name)
-    takes = inspect.signature(loader).parameters.keys()
+    loader, takes = _loader(name), options_of(name)
     place = {"dir": dir, "cache_dir": cache_dir, "download": download}
     options: dict[str, Any] = {
         "train_split": train_split,
         "eval_split": eval_split,
         "image_size": image_size,
+        "crop": crop,
         "color": color,
+        "background": background,
         "eval_fraction": eval_fraction,
+        "skip_bad": skip_bad,
         "num_train": num_train,
         "num_eval": num_eval,
         "seed": seed,
@@ -89,6 +100,11 @@ def load(
     if dataset is None:
         raise _unknown(name)
     return dataset
+
+
+def options_of(name: str) -> Collection[str]:
+    """The arguments of `load` that mean something for the data set of that name."""
+    return inspect.signature(_loader(name)).parameters.keys()
 
 
 def _given(
@@ -113,13 +129,17 @@ def _loader(name: str) -> Callable[..., Dataset | None]:
         return stacked_mnist
     if name == "folder":
         return folder
+    if name == "npz":
+        return npz
+    if name == "hf" or name.startswith("hf:"):
+        return hugging_face
     if name == "domains":
         return domains
     return toy_points if name in toy.NAMES else tfds_images
 
 
 def _unknown(name: str) -> UserError:
-    ours = ["digits", "stacked_mnist", "folder", "domains", *toy.NAMES]
+    ours = ["digits", "stacked_mnist", "folder", "npz", "hf", "domains", *toy.NAMES]
     near = difflib.get_close_matches(name, [*ours, *builder_names()], n=1, cutoff=0.5)
     if near:
         hint = f"did you mean {near[0]!r}?"

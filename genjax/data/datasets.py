@@ -54,6 +54,7 @@ def load(
     known_map: str | None = None,
     cache_dir: str | None = None,
     download: bool = True,
+    check: Callable[[DataSpec], None] | None = None,
 ) -> Dataset:
     """The data set called `name`. None leaves an option at the data set's default.
 
@@ -71,13 +72,14 @@ def load(
       train_split, eval_split, image_size, crop, in_memory. It is downloaded if need be.
 
     dir, cache_dir and download say where the data are, not what they are, and are left
-    unused where nothing is read from a directory.
+    unused where nothing is read from a directory. check: of
+    `genjax.data.picture_split.Reading`, where the data set has it.
 
     Raises UserError for an unknown name, an option that this data set does not have,
     and data that are missing or damaged.
     """
     loader, takes = _loader(name), options_of(name)
-    place = {"dir": dir, "cache_dir": cache_dir, "download": download}
+    place = {"dir": dir, "cache_dir": cache_dir, "download": download, "check": check}
     options: dict[str, Any] = {
         "train_split": train_split,
         "eval_split": eval_split,

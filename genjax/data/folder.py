@@ -1,7 +1,7 @@
 """A directory of the user's own pictures as a data set."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -11,7 +11,7 @@ from genjax.data.picture import ENDINGS
 from genjax.data.picture_split import Reading, all_of, dataset_of, held_out
 from genjax.data.split import Dataset, Split
 from genjax.data.survey import PictureSet, sha256
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 _SPLIT_NAMES = {"train", "training", "test", "val", "valid", "validation", "eval"}
 
@@ -28,6 +28,7 @@ def folder(
     skip_bad: bool = False,
     in_memory: bool | None = None,
     cache_dir: str | None = None,
+    check: Callable[[DataSpec], None] | None = None,
 ) -> Dataset:
     """The pictures below `dir`, to any depth; files of other kinds are passed over.
 
@@ -57,6 +58,7 @@ def folder(
             skip_bad=skip_bad,
             in_memory=in_memory,
             cache_dir=cache_dir,
+            check=check,
         ),
         eval_fraction=eval_fraction,
     )

@@ -1,7 +1,7 @@
 """Image data sets of Hugging Face, through their package `datasets` (extra "hf")."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from genjax.data.picture import BadPicture
 from genjax.data.picture_split import Numbers, Reading, dataset_of, held_out
 from genjax.data.split import Dataset
 from genjax.data.survey import PictureSet, read_bytes, sha256
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 _TEST_SPLITS = ("test", "validation", "valid", "val")
 
@@ -29,6 +29,7 @@ def hugging_face(
     skip_bad: bool = False,
     in_memory: bool | None = None,
     cache_dir: str | None = None,
+    check: Callable[[DataSpec], None] | None = None,
 ) -> Dataset:
     """A data set of the hub, or one that was stored by `save_to_disk`.
 
@@ -73,6 +74,7 @@ def hugging_face(
             skip_bad=skip_bad,
             in_memory=in_memory,
             cache_dir=cache_dir,
+            check=check,
         ),
         splits="+".join(chosen),
         eval_fraction=eval_fraction,

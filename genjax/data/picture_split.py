@@ -7,7 +7,7 @@ import numpy as np
 
 from genjax.data import cache
 from genjax.data.crop import Crop
-from genjax.data.picture import BadPicture, Form
+from genjax.data.picture import BadPicture, Form, read_picture
 from genjax.data.split import (
     Dataset,
     Examples,
@@ -18,7 +18,7 @@ from genjax.data.split import (
     image_spec,
 )
 from genjax.data.survey import PictureSet, Survey, form_of, sha256, survey
-from genjax.typing import UserError
+from genjax.typing import DataSpec, UserError
 
 Numbers = list[int]
 
@@ -33,6 +33,8 @@ class Reading:
     background: "white" or "black", what lies under transparent parts.
     skip_bad: go on without pictures that cannot be used, and say which they are.
     in_memory: decode once into the cache. None: splits of up to cache.CACHE_BYTES.
+    check: is told what the data will be, before all pictures are read for the first
+        time, and raises UserError if that is of no use. Colors are a guess.
     """
 
     image_size: int | None = None
@@ -42,6 +44,7 @@ class Reading:
     skip_bad: bool = False
     in_memory: bool | None = None
     cache_dir: str | None = None
+    check: Callable[[DataSpec], None] | None = None
 
 
 def dataset_of(
@@ -59,7 +62,12 @@ def dataset_of(
     choices: of `fingerprint_of`, what else makes two data sets the same.
     Raises UserError that lists the pictures that cannot be used, unless how.skip_bad.
     """
-    found = survey(pictures, skip_bad=how.skip_bad, cache_dir=how.cache_dir)
+    found = survey(
+        pictures,
+        skip_bad=how.skip_bad,
+        cache_dir=how.cache_dir,
+        before=lambda: _check_ahead(name, pictures, len(classes), how),
+    )
     form, shape = form_of(
         found,
         pictures.where,
@@ -105,6 +113,30 @@ def dataset_of(
         fingerprint=fingerprint,
         notes={"classes": list(classes), "left_out": found.bad},
     )
+
+
+def _check_ahead(
+    name: str, pictures: PictureSet, num_classes: int, how: Reading
+) -> None:
+    if how.check is None:
+        return
+    channels, num = 1 if how.color == "gray" else 3, len(pictures.names)
+    size = (how.image_size, how.image_size)
+    if how.image_size is None:
+        try:
+            size = read_picture(pictures.source(0), "L", how.background).size
+        except (OSError, BadPicture):  # which will be said together with the others
+            return
+    spec = DataSpec(
+        name=name,
+        shape=(size[1], size[0], channels),
+        dtype="uint8",
+        num_levels=256,
+        num_train=num,
+        num_eval=num,
+        num_classes=num_classes,
+    )
+    how.check(spec)
 
 
 def all_of(title: str, pictures: PictureSet, how: Reading) -> tuple[Split, str]:

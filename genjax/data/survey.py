@@ -72,13 +72,15 @@ def survey(
     *,
     skip_bad: bool | None = None,
     cache_dir: str | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> Survey:
     """What all of these pictures are; it is remembered in cache_dir.
 
     skip_bad: True: say which are bad and go on. None: it is not to be had.
+    before: called if they must be read, which may take minutes.
     Raises UserError that lists the bad ones, unless skip_bad, and where none is good.
     """
-    found = _remembered(pictures, cache_dir)
+    found = _remembered(pictures, cache_dir, before)
     if not found.bad:
         return found
     problems = found.problems(pictures.where)
@@ -135,8 +137,11 @@ def form_of(
 # --- the work -------------------------------------------------------------------------
 
 
-def _remembered(pictures: PictureSet, cache_dir: str | None) -> Survey:
+def _remembered(
+    pictures: PictureSet, cache_dir: str | None, before: Callable[[], None]
+) -> Survey:
     if pictures.key is None:
+        before()
         return _look_at_all(pictures)[0]
     key = sha256(json.dumps([_FORMAT, pictures.key]))
     path = cache.folder_of(cache_dir) / f"pictures-{key}.json"
@@ -145,6 +150,7 @@ def _remembered(pictures: PictureSet, cache_dir: str | None) -> Survey:
         digest, content = path.read_text().split("\n", 1)
         if digest == sha256(content):
             return _from_json(content)
+    before()
     found, lasting = _look_at_all(pictures)
     if lasting:
         content = json.dumps(dataclasses.asdict(found))

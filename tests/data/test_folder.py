@@ -282,6 +282,24 @@ def test_a_background_is_another_data_set(tmp_path, load_folder):
     assert (_all(black.train)["image"] == 0).all()
 
 
+def test_the_model_is_asked_before_the_pictures_are_read(pictures, load_folder):
+    asked = []
+
+    def check(spec):
+        asked.append((spec.shape, spec.num_classes))
+        raise UserError("no")
+
+    bad = pictures / "cat" / "deeper" / "05.PNG"
+    bad.write_text("hello")
+    for image_size, shape in ((None, (4, 6, 3)), (3, (3, 3, 3))):
+        with pytest.raises(UserError, match="^no$"):
+            load_folder(pictures, image_size=image_size, check=check)
+        assert asked.pop() == (shape, 2)
+    load_folder(pictures, skip_bad=True)
+    load_folder(pictures, skip_bad=True, check=check)  # it is known: nothing is read
+    assert not asked
+
+
 def test_what_is_remembered_of_the_pictures_may_be_damaged(
     pictures, load_folder, tmp_path
 ):

@@ -15,12 +15,6 @@ CONFIG = dict(
     training=dict(num_steps=4000, batch_size=100, eval_every=1000, steps_per_call=100),
     evaluation=dict(batch_size=128, num_samples=0),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(code_size=3, widths=(8,)),
-        optim=dict(warmup_steps=1, decay_steps=4),
-        evaluation=dict(num_samples=0),
-    )
-)
+VARIANTS = dict(tiny=dict(model=dict(code_size=3, widths=(8,))))
 
 get_config = with_variants(CONFIG, VARIANTS)

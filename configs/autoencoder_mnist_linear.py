@@ -27,12 +27,6 @@ CONFIG = dict(
     ),
     evaluation=dict(batch_size=1000, num_samples=0),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(code_size=3),
-        optim=dict(warmup_steps=1, decay_steps=4),
-        evaluation=dict(num_samples=0),
-    )
-)
+VARIANTS = dict(tiny=dict(model=dict(code_size=3)))
 
 get_config = with_variants(CONFIG, VARIANTS)

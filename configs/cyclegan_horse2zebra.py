@@ -46,8 +46,6 @@ VARIANTS = dict(
         model=dict(channels=4, num_downs=1, num_blocks=1, d_channels=(4, 8)),
         method=dict(pool_size=12),
         inputs=dict(resize=36),
-        optim=dict(constant_steps=2, decay_steps=4),
-        evaluation=dict(num_samples=0),
     )
 )
 

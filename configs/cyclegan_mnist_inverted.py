@@ -35,8 +35,6 @@ VARIANTS = dict(
     tiny=dict(
         model=dict(channels=4, num_downs=1, num_blocks=1, d_channels=(4, 8)),
         method=dict(pool_size=12),
-        optim=dict(constant_steps=2, decay_steps=4),
-        evaluation=dict(num_samples=0),
     ),
 )
 

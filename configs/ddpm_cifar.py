@@ -28,12 +28,7 @@ CONFIG = dict(
     evaluation=dict(batch_size=500, num_samples=50_000),
 )
 VARIANTS = dict(
-    tiny=dict(
-        model=dict(
-            channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
-        ),
-        method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5),
-    )
+    tiny=dict(method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5))
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

@@ -35,13 +35,6 @@ CONFIG = dict(
     sampler=dict(num_steps=4000, variance="learned"),
     evaluation=dict(batch_size=500, num_samples=50_000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(
-            channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
-        ),
-        method=dict(num_timesteps=20),
-    )
-)
+VARIANTS = dict(tiny=dict(method=dict(num_timesteps=20)))
 
 get_config = with_variants(CONFIG, VARIANTS)

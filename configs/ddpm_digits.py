@@ -24,15 +24,7 @@ CONFIG = dict(
     evaluation=dict(batch_size=128, num_samples=1000),
 )
 VARIANTS = dict(
-    tiny=dict(
-        model=dict(
-            channels=8,
-            channel_multipliers=(1,),
-            attention_resolutions=(8,),
-            dropout=0.0,
-        ),
-        method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5),
-    )
+    tiny=dict(method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5))
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

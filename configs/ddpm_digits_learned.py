@@ -25,16 +25,6 @@ CONFIG = dict(
     likelihood=dict(draws=100),
     evaluation=dict(batch_size=128, num_samples=1000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(
-            channels=8,
-            channel_multipliers=(1,),
-            attention_resolutions=(8,),
-            dropout=0.0,
-        ),
-        method=dict(num_timesteps=20),
-    )
-)
+VARIANTS = dict(tiny=dict(method=dict(num_timesteps=20)))
 
 get_config = with_variants(CONFIG, VARIANTS)

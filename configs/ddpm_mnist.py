@@ -27,11 +27,7 @@ CONFIG = dict(
     evaluation=dict(batch_size=128, num_samples=1000),
 )
 VARIANTS = dict(
-    tiny=dict(
-        model=dict(channels=8),
-        method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5),
-        optim=dict(warmup_steps=1, decay_steps=4),
-    )
+    tiny=dict(method=dict(num_timesteps=20, beta_start=0.005, beta_end=0.5))
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

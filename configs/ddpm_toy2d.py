@@ -29,20 +29,8 @@ CONFIG = dict(
 )
 VARIANTS = dict(
     tiny=dict(
-        model=dict(width=64, depth=2),
         method=dict(num_timesteps=50, beta_start=0.002, beta_end=0.3),
-        optim=dict(learning_rate=0.002, ema_decay=0.995),
-        training=dict(
-            num_steps=4000,
-            batch_size=128,
-            log_every=1000,
-            save_every=2000,
-            sample_every=2000,
-            eval_every=4000,
-            steps_per_call=500,
-        ),
         sampler=dict(num_steps=50),
-        evaluation=dict(batch_size=100, num_samples=1000, limit=1000),
     )
 )
 

@@ -39,13 +39,5 @@ CONFIG = dict(
     likelihood=dict(draws=64),
     evaluation=dict(batch_size=500, num_samples=50_000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(
-            channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
-        ),
-        likelihood=dict(draws=4),
-    )
-)
 
-get_config = with_variants(CONFIG, VARIANTS)
+get_config = with_variants(CONFIG)

@@ -23,16 +23,5 @@ CONFIG = dict(
     likelihood=dict(method="bound", draws=64, logsnr=7.8),
     evaluation=dict(batch_size=128, num_samples=1000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(
-            channels=8,
-            channel_multipliers=(1,),
-            attention_resolutions=(8,),
-            dropout=0.0,
-        ),
-        likelihood=dict(draws=4),
-    )
-)
 
-get_config = with_variants(CONFIG, VARIANTS)
+get_config = with_variants(CONFIG)

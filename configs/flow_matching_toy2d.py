@@ -26,22 +26,6 @@ CONFIG = dict(
     likelihood=dict(trace="exact", draws=64, logsnr=11.0),
     evaluation=dict(batch_size=1000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(width=64, depth=2),
-        optim=dict(learning_rate=0.002, ema_decay=0.995),
-        training=dict(
-            num_steps=4000,
-            batch_size=64,
-            log_every=1000,
-            save_every=2000,
-            sample_every=2000,
-            eval_every=4000,
-            steps_per_call=500,
-        ),
-        sampler=dict(num_steps=10),
-        evaluation=dict(batch_size=100, num_samples=1000, limit=1000),
-    )
-)
+VARIANTS = dict(tiny=dict(training=dict(batch_size=64), sampler=dict(num_steps=10)))
 
 get_config = with_variants(CONFIG, VARIANTS)

@@ -39,7 +39,7 @@ CONFIG = dict(
 VARIANTS = dict(
     minimax=dict(method=dict(loss="minimax")),
     tiny=dict(
-        data=dict(num_train=10_000),
+        data=dict(num_train=10000),
         model=dict(g_widths=(8,), d_widths=(16,)),
         method=dict(critic_steps=2),
         optim=dict(learning_rate=0.001),

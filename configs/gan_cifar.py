@@ -29,11 +29,6 @@ CONFIG = dict(
     ),
     evaluation=dict(batch_size=500),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(latent_dim=8, g_channels=8, d_channels=8),
-        method=dict(critic_steps=2),
-    )
-)
+VARIANTS = dict(tiny=dict(method=dict(critic_steps=2)))
 
 get_config = with_variants(CONFIG, VARIANTS)

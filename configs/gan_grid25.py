@@ -65,7 +65,7 @@ VARIANTS = dict(
         training=dict(batch_size=640),
     ),
     tiny=dict(
-        data=dict(num_train=10_000),
+        data=dict(num_train=10000),
         model=dict(g_widths=(64, 64), d_widths=(64, 64), activation="leaky_relu"),
         method=dict(critic_steps=2, penalty=dict(weight_end=None, decay_steps=None)),
         optim=dict(learning_rate=0.001, b1=0.8, b2=0.999, decay_steps=None),

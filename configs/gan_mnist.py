@@ -36,7 +36,6 @@ VARIANTS = dict(
         model=dict(d_norm="none"),
         method=dict(loss="relativistic", penalty=dict(name="r1_r2", weight=1.0)),
     ),
-    tiny=dict(model=dict(latent_dim=8, g_channels=8, d_channels=8)),
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

@@ -26,11 +26,5 @@ CONFIG = dict(
     training=dict(eval_every=10_000),
     evaluation=dict(batch_size=500),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(latent_dim=8, widths=(8, 8), blocks=(1, 1)),
-        method=dict(penalty=dict(decay_steps=4)),
-    )
-)
 
-get_config = with_variants(CONFIG, VARIANTS)
+get_config = with_variants(CONFIG)

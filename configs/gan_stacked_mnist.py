@@ -41,9 +41,7 @@ VARIANTS = dict(
     wgan_gp=dict(
         method=dict(loss="wasserstein", penalty=dict(name="wgan_gp", weight=10.0))
     ),
-    tiny=dict(
-        data=dict(num_train=100), model=dict(latent_dim=8, g_channels=8, d_channels=8)
-    ),
+    tiny=dict(data=dict(num_train=100)),
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

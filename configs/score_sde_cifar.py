@@ -28,14 +28,5 @@ CONFIG = dict(
     likelihood=dict(tolerance=1e-05, draws=64),
     evaluation=dict(batch_size=500, num_samples=50_000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(
-            channels=8, channel_multipliers=(1, 1), num_res_blocks=1, dropout=0.0
-        ),
-        optim=dict(warmup_steps=1),
-        likelihood=dict(draws=4),
-    )
-)
 
-get_config = with_variants(CONFIG, VARIANTS)
+get_config = with_variants(CONFIG)

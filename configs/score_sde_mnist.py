@@ -31,12 +31,5 @@ CONFIG = dict(
     likelihood=dict(method="bound"),
     evaluation=dict(batch_size=128, num_samples=1000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(channels=8),
-        optim=dict(warmup_steps=1, decay_steps=4),
-        likelihood=dict(draws=4),
-    )
-)
 
-get_config = with_variants(CONFIG, VARIANTS)
+get_config = with_variants(CONFIG)

@@ -27,11 +27,7 @@ CONFIG = dict(
 )
 VARIANTS = dict(
     gaps=dict(likelihood=dict(refine_steps=500)),
-    tiny=dict(
-        model=dict(widths=(8,), latent_dim=3),
-        optim=dict(decay_steps=4),
-        likelihood=dict(importance_samples=7, refine_steps=2),
-    ),
+    tiny=dict(model=dict(widths=(8,), latent_dim=3), likelihood=dict(refine_steps=2)),
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

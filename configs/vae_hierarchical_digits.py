@@ -31,11 +31,7 @@ CONFIG = dict(
     evaluation=dict(num_samples=1000),
 )
 VARIANTS = dict(
-    tiny=dict(
-        model=dict(widths=(8,), top_widths=(6,), latent_dim=4, top_latent_dim=3),
-        optim=dict(decay_steps=4),
-        likelihood=dict(importance_samples=7),
-    )
+    tiny=dict(model=dict(widths=(8,), top_widths=(6,), latent_dim=4, top_latent_dim=3))
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

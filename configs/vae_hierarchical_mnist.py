@@ -27,11 +27,7 @@ CONFIG = dict(
 VARIANTS = dict(
     iwae5=dict(method=dict(objective="iwae", num_samples=5)),
     iwae50=dict(method=dict(objective="iwae", num_samples=50)),
-    tiny=dict(
-        model=dict(widths=(8,), top_widths=(6,), latent_dim=4, top_latent_dim=3),
-        optim=dict(decay_steps=4),
-        likelihood=dict(importance_samples=7),
-    ),
+    tiny=dict(model=dict(widths=(8,), top_widths=(6,), latent_dim=4, top_latent_dim=3)),
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

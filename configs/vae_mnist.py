@@ -32,11 +32,7 @@ VARIANTS = dict(
     iwae=dict(method=dict(objective="iwae", num_samples=5)),
     dreg=dict(method=dict(objective="dreg", num_samples=5)),
     gaps=dict(likelihood=dict(refine_steps=500)),
-    tiny=dict(
-        model=dict(widths=(8,), latent_dim=3),
-        optim=dict(decay_steps=4),
-        likelihood=dict(importance_samples=7),
-    ),
+    tiny=dict(model=dict(widths=(8,), latent_dim=3)),
 )
 
 get_config = with_variants(CONFIG, VARIANTS)

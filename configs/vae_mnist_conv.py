@@ -16,12 +16,6 @@ CONFIG = dict(
     training=dict(num_steps=6000, batch_size=100, eval_every=6000, steps_per_call=10),
     likelihood=dict(importance_samples=100),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(widths=(4,), latent_dim=3),
-        optim=dict(decay_steps=4),
-        likelihood=dict(importance_samples=7),
-    )
-)
+VARIANTS = dict(tiny=dict(model=dict(widths=(4,), latent_dim=3)))
 
 get_config = with_variants(CONFIG, VARIANTS)

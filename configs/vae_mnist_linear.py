@@ -25,12 +25,6 @@ CONFIG = dict(
     ),
     likelihood=dict(importance_samples=100),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(latent_dim=3),
-        optim=dict(decay_steps=4),
-        likelihood=dict(importance_samples=7),
-    )
-)
+VARIANTS = dict(tiny=dict(model=dict(latent_dim=3)))
 
 get_config = with_variants(CONFIG, VARIANTS)

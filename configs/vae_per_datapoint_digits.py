@@ -25,8 +25,7 @@ VARIANTS = dict(
     tiny=dict(
         model=dict(widths=(8,), latent_dim=3),
         method=dict(local_steps=2),
-        optim=dict(decay_steps=4),
-        likelihood=dict(importance_samples=7, local_steps=3),
+        likelihood=dict(local_steps=3),
     )
 )
 

@@ -26,23 +26,6 @@ CONFIG = dict(
     likelihood=dict(draws=50),
     evaluation=dict(batch_size=1000),
 )
-VARIANTS = dict(
-    tiny=dict(
-        model=dict(width=64, depth=2),
-        optim=dict(learning_rate=0.002, ema_decay=0.995),
-        training=dict(
-            num_steps=4000,
-            batch_size=128,
-            log_every=1000,
-            save_every=2000,
-            sample_every=2000,
-            eval_every=4000,
-            steps_per_call=500,
-        ),
-        sampler=dict(num_steps=50),
-        likelihood=dict(draws=20),
-        evaluation=dict(batch_size=100, num_samples=1000, limit=1000),
-    )
-)
+VARIANTS = dict(tiny=dict(sampler=dict(num_steps=50), likelihood=dict(draws=20)))
 
 get_config = with_variants(CONFIG, VARIANTS)

@@ -23,7 +23,6 @@ VARIANTS = dict(
     tiny=dict(
         model=dict(channels=(4, 4, 4), num_res_blocks=0, code_dim=2),
         method=dict(num_codes=4, codebook=dict(kmeans_iterations=1, usage_steps=2)),
-        optim=dict(warmup_steps=1, decay_steps=4),
     )
 )
 

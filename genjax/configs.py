@@ -26,6 +26,7 @@ from genjax.choices import nearest
 from genjax.experiment import Experiment
 from genjax.fields import Count, Field, Seed, Share, Steps
 from genjax.typing import DataSpec, UserError
+from genjax.variants import tiny
 
 _CODE_HASH = "_genjax_code_hash"  # where a loaded experiment keeps its own
 INSTALLED = Path(__file__).parents[1]  # beside this package: experiments/, configs/
@@ -118,21 +119,6 @@ class Common:
     mesh: Mesh = Mesh()
 
 
-TINY = {
-    "training": {
-        "num_steps": 4,
-        "batch_size": 8,
-        "log_every": 2,
-        "save_every": 2,
-        "sample_every": 4,
-        "eval_every": 4,
-        "steps_per_call": 2,
-    },
-    "evaluation": {"batch_size": 16, "num_samples": 16, "limit": 32},
-    "sampler": {"num_steps": 4},
-}
-"""What the variant "tiny" of every config has in common, where there is the field."""
-
 # --- files ----------------------------------------------------------------------------
 
 
@@ -150,18 +136,22 @@ def load(location: str) -> ConfigDict:
     if variant and variant != "tiny" and variant not in variants:
         hint = nearest(variant, variants) or f"; there are {', '.join(variants)}"
         raise UserError(f"{file} has no variant {variant!r}{hint}")
+    stated = _stated(module, variant, file)
+    if variant == "tiny":
+        whole = flatten(complete(_stated(module, "", file), beside=path))
+        stated = merged(stated, nested(tiny(whole)), variants.get("tiny", {}))
+    return complete(stated, beside=path)
+
+
+def _stated(module: ModuleType, variant: str, file: str) -> dict[str, Any]:
+    """What get_config gives. Raises UserError if that is no config."""
     try:
         stated = module.get_config(variant) if variant else module.get_config()
     except Exception as error:  # the user's code: whatever it raises is theirs
         raise UserError(f"{file} gives no config: {_said(error)}") from error
     if not isinstance(stated, ConfigDict):
         raise UserError(f"{file} gives no config: get_config returned {stated!r}")
-    stated = stated.to_dict()
-    if variant == "tiny":
-        known = flatten(complete(stated, beside=path))
-        tiny = nested({k: v for k, v in flatten(TINY).items() if k in known})
-        stated = merged(stated, tiny, variants.get("tiny", {}))
-    return complete(stated, beside=path)
+    return stated.to_dict()
 
 
 def find_config(file: str) -> Path:

@@ -29,11 +29,10 @@ from genjax.data import datasets
 from genjax.data.pipeline import eval_batches, gather
 from genjax.data.split import Dataset, split_from_arrays
 from genjax.diffusion.solvers import SOLVERS
-from genjax.evaluation import extractors, references, score
+from genjax.evaluation import extractors, score
 from genjax.evaluation.coder import Coder
 from genjax.evaluation.runner import Evaluator, Result
 from genjax.evaluation.sampling import compile_sample, generate
-from genjax.evaluation.summary import summarize
 from genjax.experiment import Experiment
 from genjax.streams import Stream, stream_key
 from genjax.training import compile, distributed
@@ -488,13 +487,11 @@ class Run:
     ) -> Evaluator:
         dataset, settings = self.dataset, self.settings.evaluation
         network = None if extractor is None else extractors.load(extractor, self.spec)
-        reference = references.find(
-            dataset.fingerprint, dataset.train.name, network, keep=full
-        ) or summarize(
-            dataset.train.chunks(),
-            name=dataset.train.name,
-            spec=self.spec,
-            extractor=network,
+        reference, _ = score.summary_of(
+            dataset.train,
+            self.spec,
+            dataset.fingerprint,
+            network,
             keep=full,
             should_stop=self.stop,
         )

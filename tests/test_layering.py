@@ -40,7 +40,7 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "data": BASE | {"disk"},
     "pictures": BASE | {"disk"},
     "training": BASE | {"disk", "experiment", "fields", "state", "streams"},
-    "configs": BASE | {"choices", "experiment", "fields"},
+    "configs": BASE | {"choices", "experiment", "fields", "variants"},
     "evaluation": BASE
     | {"axes", "choices", "experiment", "log_likelihood", "nn"}
     | {"objectives"},

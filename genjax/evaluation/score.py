@@ -71,34 +71,42 @@ def open_source(
 
 
 def summary_of(
-    split: Split, source: Source, extractor: Extractor | None
+    split: Split,
+    spec: DataSpec,
+    fingerprint: str,
+    extractor: Extractor | None,
+    *,
+    keep: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Summary, Path | None]:
-    """The summary of a split with its rows: read from disk, or computed and kept.
+    """The summary of a split: read from disk, or computed and kept there.
 
+    fingerprint: of the data set. keep: with its rows, see `summarize`.
     Returns it with its file; None where it is not kept: the extractor has no digest, it
-    is too large, or the disk is full.
+    is too large, or the disk is full. Raises as `summarize` does.
     """
-    identity = source.fingerprint, split.name, extractor
-    path = references.path_of(*identity, keep=True)
-    found = references.find(*identity, keep=True)
+    path = references.path_of(fingerprint, split.name, extractor, keep=keep)
+    found = references.find(fingerprint, split.name, extractor, keep=keep)
     if found is not None:
         return found, path
     summary = summarize(
         split.chunks(),
         name=split.name,
-        spec=source.spec,
+        spec=spec,
         extractor=extractor,
-        keep=True,
+        keep=keep,
+        should_stop=should_stop,
     )
+    if path is None or not distributed.is_first():
+        return summary, None
     if references.size_of(summary) > references.MAX_BYTES:
         logging.warning("the summary of %s is too large to be kept", split.name)
         return summary, None
-    if path is not None:
-        try:
-            write_atomically(path, references.to_bytes(summary))
-        except SaveError as error:
-            logging.warning("the summary of %s is not kept: %s", split.name, error)
-            return summary, None
+    try:
+        write_atomically(path, references.to_bytes(summary))
+    except SaveError as error:
+        logging.warning("the summary of %s is not kept: %s", split.name, error)
+        return summary, None
     return summary, path
 
 
@@ -138,10 +146,10 @@ def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any
     """
     network = load_extractor(extractor, source)
     drawn = summarize_files(samples, source, network)
-    reference, _ = summary_of(source.split, source, network)
+    reference, _ = summary_of(source.split, source.spec, source.fingerprint, network)
     test = None
     if source.other is not None:
-        test, _ = summary_of(source.other, source, network)
+        test, _ = summary_of(source.other, source.spec, source.fingerprint, network)
     modes = known_modes(source.spec.name)
     common: dict[str, Any] = {
         "reference": reference,
@@ -204,7 +212,7 @@ def keep_reference(source: Source, extractor: str | None) -> dict[str, Any]:
             f"nothing is kept in features of {extractor}: nobody could tell when your "
             "function changes; give it with --samples alone"
         )
-    summary, path = summary_of(source.split, source, network)
+    summary, path = summary_of(source.split, source.spec, source.fingerprint, network)
     said = sample_protocol(reference=summary, num_samples=0, extractor=network)
     return {
         "data": source.spec.name,

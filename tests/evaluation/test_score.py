@@ -159,7 +159,7 @@ def test_a_reference_is_kept_and_used(capsys, samples, digits, cache, monkeypatc
     np.testing.assert_allclose(kept.moments.cov, np.cov(expected.T))
     source = score.open_source("digits", "train", image_size=None, data_dir=None)
     monkeypatch.setattr(score, "summarize", None)  # it must not be asked again
-    again, _ = score.summary_of(source.split, source, None)
+    again, _ = score.summary_of(source.split, source.spec, source.fingerprint, None)
     assert again.name == "digits train" and again.points is None
     np.testing.assert_array_equal(again.levels, kept.levels)
 

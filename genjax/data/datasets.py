@@ -1,5 +1,6 @@
 """One way in to every data set: `load(name)`."""
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -190,6 +191,8 @@ def domains(
     known_map: str | None = None,
     image_size: int | None = None,
     color: str | None = None,
+    background: str | None = None,
+    skip_bad: bool | None = None,
     cache_dir: str | None = None,
     download: bool = True,
 ) -> Dataset:
@@ -200,6 +203,7 @@ def domains(
         classes, or two splits, of one set.
     known_map: in the place of b: B is A inverted, rotated or its edges.
     image_size, color: what images of both are brought to; None: as they are.
+    background, skip_bad: of the sides that have them, like a folder.
     """
     first, second = _side_options("a", a), _side_options("b", b)
     if not first or bool(second) == (known_map is not None):
@@ -208,14 +212,18 @@ def domains(
             "data.known_map"
         )
 
+    form = {"image_size": image_size, "color": color}
+    names = [side["name"] for side in (first, second) if side]
+    own = _of_files(names, {"background": background, "skip_bad": skip_bad})
+
     def load_side(name: str, dir_of_side: str | None, splits: dict[str, Any]):
-        form = {"image_size": image_size, "color": color if name == "folder" else None}
+        takes = options_of(name)
         return load(
             name,
             dir_of_side or dir,
             cache_dir=cache_dir,
             download=download,
-            **({} if name == "digits" or name in toy.NAMES else form),
+            **{k: v for k, v in (form | own).items() if k in takes},
             **splits,
         )
 
@@ -225,10 +233,26 @@ def domains(
         for side in (first, second)
         if side
     ]
-    form = {"name": name, "image_size": image_size, "color": color}
     if known_map is not None:
-        return mapped_domains(loaded[0], known_map, label=labels[0], **form)
-    return two_domains(*loaded, label_a=labels[0], label_b=labels[1], **form)
+        pairs = mapped_domains(loaded[0], known_map, label=labels[0], name=name, **form)
+    else:
+        pairs = two_domains(
+            *loaded, label_a=labels[0], label_b=labels[1], name=name, **form
+        )
+    notes = {side: data.notes for side, data in zip("ab", loaded, strict=False)}
+    return dataclasses.replace(pairs, notes=notes)
+
+
+def _of_files(names: Collection[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None. Raises UserError for one that no side has."""
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if not any(option in options_of(name) for name in names):
+            raise UserError(
+                f"data.{option} is for pictures in files, and {' and '.join(names)} "
+                "has none; leave it out"
+            )
+    return given
 
 
 def _side_options(side: str, options: Mapping[str, Any] | None) -> dict[str, Any]:

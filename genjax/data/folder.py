@@ -153,13 +153,16 @@ def picture_set(root: Path, names: Sequence[str]) -> PictureSet:
     )
 
 
-def _identity(path: str) -> tuple[str, int, int]:
-    """The path, size and time of a file; of a dead link -1."""
+def _identity(path: str) -> tuple[str, int, int, int]:
+    """The path, size and times of a file; of a dead link -1.
+
+    The time of its content can be set back, as `cp -p` does; that of its inode cannot.
+    """
     try:
         stat = os.stat(path)
     except OSError:
-        return path, -1, -1
-    return path, stat.st_size, stat.st_mtime_ns
+        return path, -1, -1, -1
+    return path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _classes(root: Path, paths: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A folder of pictures: sizes, classes, what is held out, and damaged files."""
 
+import os
 import re
 
 import numpy as np
@@ -86,8 +87,11 @@ def test_pictures_of_equal_names_and_sizes_are_told_apart(tmp_path, in_memory):
     assert found[0].fingerprint != found[1].fingerprint
     again = load("folder", str(tmp_path / "dark"), **options)
     assert again.fingerprint == found[0].fingerprint
-    # overwritten in place
-    _write(tmp_path / "dark" / "0.bmp", np.full((4, 4, 3), 99, np.uint8))
+    # overwritten in place, with the old time
+    path = tmp_path / "dark" / "0.bmp"
+    times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
+    _write(path, np.full((4, 4, 3), 99, np.uint8))
+    os.utime(path, ns=times)
     changed = load("folder", str(tmp_path / "dark"), **options)
     assert changed.fingerprint != found[0].fingerprint
 

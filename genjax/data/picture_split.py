@@ -121,8 +121,9 @@ def _check_ahead(
     if how.check is None:
         return
     channels, num = 1 if how.color == "gray" else 3, len(pictures.names)
-    size = (how.image_size, how.image_size)
-    if how.image_size is None:
+    if how.image_size is not None:
+        size = (how.image_size, how.image_size)
+    else:
         try:
             size = read_picture(pictures.source(0), "L", how.background).size
         except (OSError, BadPicture):  # which will be said together with the others

@@ -24,11 +24,12 @@ TINY = {
 TINY_BACKBONES = {
     "unet": {
         "model.channels": 8,
-        "model.channel_multipliers": (1,),
+        "model.channel_multipliers": (1, 1),
         "model.num_res_blocks": 1,
         "model.attention_resolutions": (),
         "model.dropout": 0.0,
         "likelihood.draws": 4,
+        "likelihood.tolerance": 1e-2,
     },
     "dcgan": {"model.latent_dim": 8, "model.g_channels": 8, "model.d_channels": 8},
     "sngan": {"model.latent_dim": 8, "model.g_channels": 8, "model.d_channels": 8},
@@ -69,9 +70,9 @@ def with_variants(
     """
 
     def get_config(variant: str = "") -> ConfigDict:
-        known = variants or {}
-        if variant not in ("", "tiny", *known):
-            names = ", ".join(map(repr, {"tiny": 0} | known))
+        known = {"tiny": {}, **(variants or {})}
+        if variant and variant not in known:
+            names = ", ".join(repr(name) for name in known)
             raise ValueError(f"there is no variant {variant!r}; there are {names}")
         chosen = ConfigDict(config)
         chosen.update(known.get(variant, {}))

@@ -65,23 +65,19 @@ def load(
     - "folder", your own pictures (`folder`): dir, image_size, crop, color, background,
       eval_fraction, skip_bad, in_memory.
     - "npz", your own arrays (`npz`): dir, image_size, crop, eval_fraction.
-    - "hf" and "hf:OWNER/NAME", of Hugging Face (`hugging_face`): those of a folder,
-      train_split, eval_split.
-    - "domains", pairs from two of the others (`domains`): a, b, known_map, image_size,
-      color.
+    - "hf", "hf:NAME" (`hugging_face`): those of a folder, train_split, eval_split.
+    - "domains", pairs from two of the others (`domains`): a, b, known_map, their form.
     - any image data set of TFDS (`tfds_images`), say "mnist", "cifar10": dir,
       train_split, eval_split, image_size, crop, in_memory. It is downloaded if need be.
 
-    dir, cache_dir and download say where the data are, not what they are, and are left
-    unused where nothing is read from a directory. check: of
-    `genjax.data.picture_split.Reading`, where the data set has it.
+    dir, cache_dir and download say where the data are. check: see
+    `genjax.data.picture_split.Reading`. Both are unused where nothing is read.
 
     Raises UserError for an unknown name, an option that this data set does not have,
     and data that are missing or damaged.
     """
-    loader, takes = _loader(name), options_of(name)
     place = {"dir": dir, "cache_dir": cache_dir, "download": download, "check": check}
-    options: dict[str, Any] = {
+    options = {
         "train_split": train_split,
         "eval_split": eval_split,
         "image_size": image_size,
@@ -98,6 +94,11 @@ def load(
         "b": b,
         "known_map": known_map,
     }
+    return _load(name, options, place)
+
+
+def _load(name: str, options: Mapping[str, Any], place: Mapping[str, Any]) -> Dataset:
+    loader, takes = _loader(name), options_of(name)
     given = _given(name, options, takes)
     dataset = loader(name, **given, **{k: place[k] for k in place.keys() & takes})
     if dataset is None:

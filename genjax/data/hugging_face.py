@@ -34,30 +34,26 @@ def hugging_face(
     """A data set of the hub, or one that was stored by `save_to_disk`.
 
     name: "hf:OWNER/NAME" or "hf:OWNER/NAME:CONFIG" of the hub, or "hf".
-    dir: of "hf", the folder that save_to_disk wrote; else where the package keeps what
-        it downloads (None: its own default).
+    dir: of "hf", what save_to_disk wrote; else where downloads are kept.
     train_split, eval_split: None: "train", or the only one; and "test" or "validation"
         where there is one, else the eval_fraction (0.1) of the training split.
 
-    The image is the column of the type Image (one called "image" first), the label that
-    of the type ClassLabel ("label" first). The other options: see
-    `genjax.data.picture_split.Reading`. Raises UserError.
+    The image is the column of the type Image, the label that of the type ClassLabel.
+    The other options: see `genjax.data.picture_split.Reading`. Raises UserError.
     """
     found = _splits(name, dir)
     chosen = _chosen(name, found, train_split, eval_split, eval_fraction is not None)
     features = found[chosen[0]].features
     image = _column(features, "Image", "image")
     if image is None:
-        shown = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
-        raise UserError(f"{name} has no column of the type Image; it has {shown}")
+        raise _no_image(name, features)
     label = _column(features, "ClassLabel", "label")
-    parts = [found[split] for split in chosen]
-    ends = len(parts[0])
+    parts = [found[part] for part in chosen]
 
     def split(good: Numbers) -> tuple[Numbers, Numbers]:
-        if len(chosen) == 2:
-            return [i for i in good if i < ends], [i for i in good if i >= ends]
-        return held_out(good, pictures.names, eval_fraction)
+        if len(chosen) == 1:
+            return held_out(good, pictures.names, eval_fraction)
+        return _cut(good, len(parts[0]))
 
     pictures = _pictures(name, chosen, parts, image)
     return dataset_of(
@@ -79,6 +75,15 @@ def hugging_face(
         splits="+".join(chosen),
         eval_fraction=eval_fraction,
     )
+
+
+def _cut(numbers: Numbers, end: int) -> tuple[Numbers, Numbers]:
+    return [i for i in numbers if i < end], [i for i in numbers if i >= end]
+
+
+def _no_image(name: str, features: Mapping[str, Any]) -> UserError:
+    shown = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
+    return UserError(f"{name} has no column of the type Image; it has {shown}")
 
 
 def _splits(name: str, dir: str | None) -> Mapping[str, Any]:

@@ -68,14 +68,7 @@ def dataset_of(
         cache_dir=how.cache_dir,
         before=lambda: _check_ahead(name, pictures, len(classes), how),
     )
-    form, shape = form_of(
-        found,
-        pictures.where,
-        color=how.color,
-        image_size=how.image_size,
-        crop=how.crop,
-        background=how.background,
-    )
+    form, shape = _form(found, pictures, how)
     good = [i for i, title in enumerate(pictures.names) if title not in found.bad]
     if len(good) < 2:
         raise UserError(
@@ -115,6 +108,19 @@ def dataset_of(
     )
 
 
+def _form(
+    found: Survey, pictures: PictureSet, how: Reading
+) -> tuple[Form, tuple[int, int, int]]:
+    return form_of(
+        found,
+        pictures.where,
+        color=how.color,
+        image_size=how.image_size,
+        crop=how.crop,
+        background=how.background,
+    )
+
+
 def _check_ahead(
     name: str, pictures: PictureSet, num_classes: int, how: Reading
 ) -> None:
@@ -146,14 +152,7 @@ def all_of(title: str, pictures: PictureSet, how: Reading) -> tuple[Split, str]:
     Raises UserError that lists the pictures that cannot be used.
     """
     found = survey(pictures, cache_dir=how.cache_dir)
-    form, shape = form_of(
-        found,
-        pictures.where,
-        color=how.color,
-        image_size=how.image_size,
-        crop=how.crop,
-        background=how.background,
-    )
+    form, shape = _form(found, pictures, how)
     num = len(pictures.names)
     reader = _Reader(
         pictures=pictures,

@@ -7,10 +7,8 @@ ends the names of the metrics.
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,16 +23,13 @@ from genjax.evaluation.frechet import (
     frechet_from,
     moments_of,
 )
+from genjax.evaluation.kept import Keep, code
 from genjax.evaluation.neighbors import Neighbors, nearest, spread
 from genjax.evaluation.summary import Summary
 from genjax.typing import DataSpec, Stopped
 
 MIN_ROWS = 50  # of each set; below that most of these numbers say nothing
 MAX_PRDC, MAX_COPIES = 10_000, 2000  # rows that are compared with all others
-LIBRARIES = ("numpy", "scipy", "scikit-learn")  # that the scores are computed with
-
-Keep = Callable[[str, Callable[[], dict[str, float]]], dict[str, float]]
-"""(key, work) -> what work() gives, now or when that key was first asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +273,7 @@ class Panel:
         """A hash of all that the floors depend on: the data, and what computes them."""
         unit = self._spaces["rows"].unit
         digest = hashlib.sha256(json.dumps([count, unit, self._extractor]).encode())
-        digest.update(_code().encode())
+        digest.update(code().encode())
         for summary in (self._reference, self._test):
             for field in ("rows", "feature_rows", "logits", "predicted"):
                 array = getattr(summary, field)
@@ -302,16 +297,6 @@ class Panel:
     def _heed_stop(self) -> None:
         if self._should_stop():
             raise Stopped("while comparing samples with the data")
-
-
-@functools.cache
-def _code() -> str:
-    """A hash of this folder's files, and the versions below them."""
-    versions = [importlib.metadata.version(name) for name in LIBRARIES]
-    digest = hashlib.sha256(json.dumps(versions).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _kept(rows: np.ndarray | None) -> np.ndarray:

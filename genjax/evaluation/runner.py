@@ -21,8 +21,9 @@ from genjax.evaluation.baselines import (
 )
 from genjax.evaluation.density_modes import Modes
 from genjax.evaluation.extractors import Extractor
+from genjax.evaluation.kept import Keep
 from genjax.evaluation.likelihood_table import likelihood_metrics, likelihood_protocol
-from genjax.evaluation.panel import Keep, Panel
+from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
     floors,
     not_available,
@@ -266,7 +267,7 @@ class Evaluator(Generic[StateT]):
         if likelihood is None:
             return {}
         return likelihood_baselines(
-            self._reference, self._test, self._spec, likelihood.of
+            self._reference, self._test, self._spec, likelihood.of, self._keep_floors
         )
 
     def _test_batches(self) -> Iterator[tuple[Batch, Array]]:

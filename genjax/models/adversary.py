@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from genjax.choices import one_of
 from genjax.fields import REQUIRED, Count, Field, Open
+from genjax.models import traced
 from genjax.models.backbone import CLASSES, check_builds, classes_of
 from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from genjax.models.dense_gan import DenseDiscriminator, DenseGenerator
@@ -170,12 +171,13 @@ def player(module: nn.Module, shape: tuple[int, ...], num_classes: int) -> Playe
     def apply(
         params: Params, stats: Params, x: Array, label: Array | None, *, train: bool
     ) -> tuple[Array, Params]:
-        out, updated = module.apply(
+        out, updated = traced.apply(
+            module,
             {"params": params, "batch_stats": stats},
             x,
             label,
             train=train,
-            mutable=["batch_stats"] if train else [],
+            mutable=("batch_stats",) if train else (),
         )
         assert isinstance(out, jax.Array)
         return out, updated.get("batch_stats", stats)

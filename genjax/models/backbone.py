@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from genjax.choices import one_of
 from genjax.fields import REQUIRED, Field, Open, Steps
+from genjax.models import traced
 from genjax.models.dit import DiT
 from genjax.models.fields import fields_of, module_options
 from genjax.models.mlp import TimeMLP
@@ -98,8 +99,8 @@ def make_network(
         t, train = jnp.broadcast_to(t, x.shape[:1]), dropout_key is not None
         streams: dict[str, Any] = {"dropout": dropout_key} if train else {}
         variables = {"params": params}
-        out = module.apply(
-            variables, see(x, t), t, label, train=train, rngs=streams, **more
+        out = traced.apply(
+            module, variables, see(x, t), t, label, train=train, rngs=streams, **more
         )
         assert isinstance(out, jax.Array)
         return out

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax.models import traced
 from genjax.models.backbone import check_builds
 from genjax.typing import Array, DataSpec, Key, Params
 
@@ -45,4 +46,4 @@ class Networks:
 
     def __call__(self, params: Params, name: str, x: Array) -> Any:
         """What the part says of x, (B, ...)."""
-        return self.parts[name][0].apply({"params": params[name]}, x)
+        return traced.apply(self.parts[name][0], {"params": params[name]}, x)

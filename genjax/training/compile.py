@@ -58,6 +58,7 @@ class CompiledExperiment:
     gather: Callable[[Mapping[str, Array], Batch], Batch]
     abstract_state: Any  # jax.ShapeDtypeStruct leaves that carry their shardings
     _executables: dict[int, Any] = dataclasses.field(default_factory=dict)
+    _lowered: dict[int, Any] = dataclasses.field(default_factory=dict)
     _loop_speed: dict[str, bool] = dataclasses.field(default_factory=dict)
 
     def init(self, seed: int) -> Any:
@@ -110,7 +111,8 @@ class CompiledExperiment:
         """Runs the compiled call for arguments of these shapes; compiles a new one."""
         num_steps = _num_steps(arguments[3])
         if num_steps not in self._executables:
-            lowered = self._jitted.lower(*arguments)
+            lowered = self._lowered.pop(num_steps, None)
+            lowered = lowered or self._jitted.lower(*arguments)
             self._executables[num_steps] = lowered.compile(train_compiler_options())
         return self._executables[num_steps](*arguments)
 
@@ -127,10 +129,15 @@ class CompiledExperiment:
         """
         if "slow" not in self._loop_speed:
             self._loop_speed["slow"] = (
-                jax.default_backend() == "cpu"
-                and "stablehlo.convolution" in self._jitted.lower(*arguments).as_text()
+                jax.default_backend() == "cpu" and self._convolves(arguments)
             )
         return self._loop_speed["slow"]
+
+    def _convolves(self, arguments: tuple) -> bool:
+        """Whether the call has convolutions; its lowered form is kept for compiling."""
+        lowered = self._jitted.lower(*arguments)
+        self._lowered[_num_steps(arguments[3])] = lowered
+        return "stablehlo.convolution" in lowered.as_text()
 
     @functools.cached_property
     def _jitted(self):

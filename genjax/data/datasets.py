@@ -70,8 +70,7 @@ def load(
     - any image data set of TFDS (`tfds_images`), say "mnist", "cifar10": dir,
       train_split, eval_split, image_size, crop, in_memory. It is downloaded if need be.
 
-    dir, cache_dir and download say where the data are. check: see
-    `genjax.data.picture_split.Reading`. Both are unused where nothing is read.
+    dir, cache_dir, download: where the data are. check: see `picture_split.Reading`.
 
     Raises UserError for an unknown name, an option that this data set does not have,
     and data that are missing or damaged.

@@ -16,7 +16,7 @@ CONFIG = dict(
         channel_multipliers=(1, 2),
         num_res_blocks=1,
         attention_resolutions=(4,),
-        num_classes=10,
+        num_classes=None,
     ),
     method=dict(times=dict(distribution="logit_normal")),
     optim=dict(ema_decay=0.995),

@@ -12,7 +12,7 @@ from genjax.variants import with_variants
 CONFIG = dict(
     experiment="flow_matching",
     model=dict(
-        backbone="dit", width=128, depth=4, num_heads=4, dropout=0.1, num_classes=10
+        backbone="dit", width=128, depth=4, num_heads=4, dropout=0.1, num_classes=None
     ),
     method=dict(times=dict(distribution="logit_normal")),
     optim=dict(ema_decay=0.995),

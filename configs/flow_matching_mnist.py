@@ -20,7 +20,7 @@ CONFIG = dict(
         num_res_blocks=1,
         attention_resolutions=(7,),
         dropout=0.0,
-        num_classes=10,
+        num_classes=None,
     ),
     method=dict(times=dict(distribution="logit_normal")),
     optim=dict(decay_steps=3000, ema_decay=0.998),

@@ -16,7 +16,7 @@ from genjax.variants import with_variants
 CONFIG = dict(
     experiment="gan",
     data=dict(name="cifar10"),
-    model=dict(backbone="sngan", latent_dim=128, num_classes=10),
+    model=dict(backbone="sngan", latent_dim=128, num_classes=None),
     method=dict(loss="hinge", critic_steps=5),
     optim=dict(b1=0.0, b2=0.9, decay_steps=100_000),
     training=dict(

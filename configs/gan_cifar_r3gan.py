@@ -15,7 +15,7 @@ from genjax.variants import with_variants
 CONFIG = dict(
     experiment="gan",
     data=dict(name="cifar10"),
-    model=dict(backbone="r3gan", latent_dim=64, num_classes=10),
+    model=dict(backbone="r3gan", latent_dim=64, num_classes=None),
     method=dict(
         loss="relativistic",
         penalty=dict(name="r1_r2", weight=0.05, weight_end=0.005, decay_steps=200_000),

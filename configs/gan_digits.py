@@ -22,7 +22,7 @@ CONFIG = dict(
         latent_dim=32,
         g_widths=(256, 256),
         d_widths=(256, 256),
-        num_classes=10,
+        num_classes=None,
     ),
     method=dict(penalty=dict(name="r1", weight=0.1)),
     augment=dict(kind="ada", ada_speed=100000.0),

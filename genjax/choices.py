@@ -27,6 +27,12 @@ def one_of(field: str, value: str, names: Iterable[str]) -> None:
     )
 
 
+def near_multiples(size: int, factor: int) -> str:
+    """The words "24 or 32": the sizes about `size` that divide by the factor."""
+    below, above = size // factor * factor, -(-size // factor) * factor
+    return f"{below} or {above}" if 0 < below < above else str(above)
+
+
 def images_only(model: str, spec: DataSpec) -> None:
     """Raises UserError, which names the model, unless an example is an image."""
     if spec.num_levels == 0:

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from genjax import configs, fields
 from genjax.choices import nearest
+from genjax.data import datasets
 from genjax.export import folder as export
 from genjax.fields import Count, Field, NonNegative, Steps
 from genjax.modes.mode import Mode
@@ -250,7 +251,7 @@ def override(
     config: ConfigDict, texts: Mapping[str, str | None], beside: Path | None
 ) -> ConfigDict:
     """The config with the fields changed that the command line names."""
-    stated, values = config.to_dict(), {}
+    stated, values = for_data(config.to_dict(), texts), {}
     known = configs.flatten(configs.described(stated, beside))
     for again in (False, True):  # a network of another name has other fields
         for name, text in texts.items():
@@ -262,6 +263,21 @@ def override(
         known = configs.flatten(configs.described(changed, beside))
     kept = {n: v for n, v in configs.flatten(changed).items() if n in known}
     return configs.complete(configs.nested(kept), beside)
+
+
+def for_data(
+    stated: Mapping[str, Any], texts: Mapping[str, str | None]
+) -> Mapping[str, Any]:
+    """The config without what it says of its own data set, if another is asked for.
+
+    Fields that the other one has too, and those that the command line names, stay.
+    """
+    name, data = texts.get("data.name"), stated["data"]
+    if name in (None, data["name"]):
+        return stated
+    kept = {"name", *datasets.options_of(name)}
+    kept |= {text.split(".")[1] for text in texts if text.startswith("data.")}
+    return {**stated, "data": {k: v for k, v in data.items() if k in kept}}
 
 
 def check_field(name: str, known: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -47,13 +47,18 @@ class Side:
 class Data:
     """The data (`genjax.data.datasets.load`). None: the default of the data set."""
 
-    name: str = "digits"  # digits, a density, folder, domains, or a name of TFDS
-    dir: str | None = None  # folder of the data; None: TFDS_DATA_DIR
-    train_split: str | None = None  # for TFDS: the split for training
-    eval_split: str | None = None  # for TFDS and digits: the split for evaluation
+    name: str = "digits"  # digits, folder, npz, hf:NAME, domains, a density, or TFDS's
+    dir: str | None = None  # folder of the data, or the .npz; None: TFDS_DATA_DIR
+    train_split: str | None = None  # for TFDS and hf: the split for training
+    eval_split: str | None = None  # for TFDS, hf and digits: the split for evaluation
     image_size: Count | None = None  # images are cropped and resized to this side
-    color: str | None = None  # for a folder: gray or rgb
-    eval_fraction: Share | None = None  # for a folder: share held out for evaluation
+    crop: Literal["square", "adm"] | None = None  # None: square; adm: as in ADM's code
+    color: Literal["gray", "rgb"] | None = None  # of a folder and hf; None: as they are
+    background: Literal["white", "black"] | None = (
+        None  # under transparency; None: white
+    )
+    eval_fraction: Share | None = None  # of a folder, npz and hf: share held out, 0.1
+    skip_bad: bool | None = None  # of a folder and hf: leave out bad pictures
     num_train: Count | None = None  # for a density and stacked_mnist: training examples
     num_eval: Count | None = None  # for a density and stacked_mnist: test examples
     seed: Steps | None = None  # for a density and stacked_mnist: seed of the draws

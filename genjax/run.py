@@ -171,9 +171,14 @@ class Run:
     @functools.cached_property
     def dataset(self) -> Dataset:
         """The data of the config. Raises UserError if the run was trained on others."""
-        dataset = datasets.load(**self.settings.data.options())
+        check = None if self._spec else self._check_fits
+        dataset = datasets.load(**self.settings.data.options(), check=check)
         self._check_data(dataset.fingerprint)
         return dataset
+
+    def _check_fits(self, spec: DataSpec) -> None:
+        """Raises UserError if the model is not for such data."""
+        configs.make_experiment(self.config, spec, self.beside)
 
     @property
     def spec(self) -> DataSpec:

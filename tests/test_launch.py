@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genjax import __main__ as launch
 from genjax import commandline
@@ -443,7 +444,66 @@ def test_another_network_brings_its_own_fields():
         [f"--config={ROOT}/configs/flow_matching_digits.py:tiny", *flags]
     ).config
     assert config.model.depth == 3 and "channel_multipliers" not in config.model
-    assert config.model.num_classes == 10  # which both have
+    assert config.model.num_classes is None  # which both have; its default is 0
+
+
+def test_another_data_set_leaves_the_options_of_the_first_behind():
+    flags = ["--config=gan_stacked_mnist", "--config.data.name=folder"]
+    flags += ["--config.data.image_size=64"]
+    data = commandline.parse(flags).config.data
+    assert (data.name, data.image_size, data.num_train) == ("folder", 64, None)
+    # what both have stays, and what the command line names is not dropped silently
+    data = commandline.parse(
+        ["--config=gan_1d", "--config.data.name=moons"]
+    ).config.data
+    assert (data.name, data.num_train) == ("moons", 50_000)
+    data = commandline.parse([*flags, "--config.data.num_train=9"]).config.data
+    assert data.num_train == 9
+    flags = ["--config=cyclegan_digits", "--config.data.name=digits"]
+    data = commandline.parse(flags).config.data
+    assert data.known_map is None and data.a.name is None
+
+
+@pytest.fixture
+def own_pictures(tmp_path) -> Path:
+    """30 gray pictures in class folders of 11, 10 and 9, and a bad one."""
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        home = tmp_path / "own" / "abc"[i % 3]
+        home.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, rng.integers(9, 20, 2), np.uint8)
+        Image.fromarray(pixels).save(home / f"{i}.png")
+    (tmp_path / "own" / "a" / "bad.png").write_text("no picture")
+    return tmp_path / "own"
+
+
+def test_own_pictures_by_flags_alone(own_pictures, tmp_path, capsys, monkeypatch):
+    """A model of 8 x 8 digits, on a folder of pictures of other sizes."""
+    monkeypatch.setenv("GENJAX_CACHE", str(tmp_path / "cache"))
+    flags = ["--config=pca_digits:tiny", f"--workdir={tmp_path / 'run'}"]
+    flags += ["--config.data.name=folder", f"--config.data.dir={own_pictures}"]
+    flags += ["--config.data.image_size=12"]
+    _, said = run_here(capsys, *flags, expect=2)
+    assert "1 of 31 pictures in" in said and "a/bad.png is no picture" in said
+    assert not (tmp_path / "run" / "config.json").exists()
+    run_here(capsys, *flags, "--config.data.skip_bad=True")
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["data"]["shape"] == [12, 12, 1] and record["data"]["num_classes"] == 3
+    assert record["data_notes"] == {
+        "classes": ["a", "b", "c"],
+        "left_out": {"a/bad.png": "is no picture, or damaged"},
+    }
+
+
+def test_a_size_that_does_not_fit_is_said_before_the_pictures_are_read(
+    own_pictures, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("GENJAX_CACHE", str(tmp_path / "cache"))
+    flags = ["--config=ddpm_cifar:tiny", f"--workdir={tmp_path / 'run'}"]
+    flags += ["--config.data.name=folder", f"--config.data.dir={own_pictures}"]
+    _, said = run_here(capsys, *flags, "--config.data.image_size=31", expect=2)
+    assert "give fewer, or set data.image_size to 30 or 32" in said
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_config_by_its_name_and_the_default_workdir(tmp_path, monkeypatch):

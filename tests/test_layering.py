@@ -57,7 +57,7 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
     | {"export", "fields", "labels", "pictures", "run", "streams", "training"},
     "commandline": BASE
-    | {"choices", "configs", "export", "fields", "modes", "run", "training"},
+    | {"choices", "configs", "data", "export", "fields", "modes", "run", "training"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

@@ -1,5 +1,6 @@
 """One way in to every data set: `load(name)`."""
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -8,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from genjax.data import toy
+from genjax.data.crop import Crop
 from genjax.data.domains import known_map as mapped_domains
 from genjax.data.domains import two_domains
 from genjax.data.folder import folder
+from genjax.data.hugging_face import hugging_face
+from genjax.data.npz import npz
 from genjax.data.split import (
     Dataset,
     fingerprint_of,
@@ -37,8 +41,11 @@ def load(
     train_split: str | None = None,
     eval_split: str | None = None,
     image_size: int | None = None,
+    crop: Crop | None = None,
     color: str | None = None,
+    background: str | None = None,
     eval_fraction: float | None = None,
+    skip_bad: bool | None = None,
     num_train: int | None = None,
     num_eval: int | None = None,
     seed: int | None = None,
@@ -48,34 +55,36 @@ def load(
     known_map: str | None = None,
     cache_dir: str | None = None,
     download: bool = True,
+    check: Callable[[DataSpec], None] | None = None,
 ) -> Dataset:
     """The data set called `name`. None leaves an option at the data set's default.
 
     - "digits" (`digits`): eval_split.
     - a density of `genjax.data.toy` (`toy_points`): num_train, num_eval, seed.
     - "stacked_mnist" (`stacked_mnist`): dir, num_train, num_eval, seed.
-    - "folder", your own pictures (`folder`): dir, image_size, color, eval_fraction,
-      in_memory.
-    - "domains", pairs from two of the others (`domains`): a, b, known_map, image_size,
-      color.
+    - "folder", your own pictures (`folder`): dir, image_size, crop, color, background,
+      eval_fraction, skip_bad, in_memory.
+    - "npz", your own arrays (`npz`): dir, image_size, crop, eval_fraction.
+    - "hf", "hf:NAME" (`hugging_face`): those of a folder, train_split, eval_split.
+    - "domains", pairs from two of the others (`domains`): a, b, known_map, their form.
     - any image data set of TFDS (`tfds_images`), say "mnist", "cifar10": dir,
-      train_split, eval_split, image_size, in_memory. It is downloaded if need be.
+      train_split, eval_split, image_size, crop, in_memory. It is downloaded if need be.
 
-    dir, cache_dir and download say where the data are, not what they are, and are left
-    unused where nothing is read from a directory.
+    dir, cache_dir, download: where the data are. check: see `picture_split.Reading`.
 
     Raises UserError for an unknown name, an option that this data set does not have,
     and data that are missing or damaged.
     """
-    loader = _loader(name)
-    takes = inspect.signature(loader).parameters.keys()
-    place = {"dir": dir, "cache_dir": cache_dir, "download": download}
-    options: dict[str, Any] = {
+    place = {"dir": dir, "cache_dir": cache_dir, "download": download, "check": check}
+    options = {
         "train_split": train_split,
         "eval_split": eval_split,
         "image_size": image_size,
+        "crop": crop,
         "color": color,
+        "background": background,
         "eval_fraction": eval_fraction,
+        "skip_bad": skip_bad,
         "num_train": num_train,
         "num_eval": num_eval,
         "seed": seed,
@@ -84,11 +93,21 @@ def load(
         "b": b,
         "known_map": known_map,
     }
+    return _load(name, options, place)
+
+
+def _load(name: str, options: Mapping[str, Any], place: Mapping[str, Any]) -> Dataset:
+    loader, takes = _loader(name), options_of(name)
     given = _given(name, options, takes)
     dataset = loader(name, **given, **{k: place[k] for k in place.keys() & takes})
     if dataset is None:
         raise _unknown(name)
     return dataset
+
+
+def options_of(name: str) -> Collection[str]:
+    """The arguments of `load` that mean something for the data set of that name."""
+    return inspect.signature(_loader(name)).parameters.keys()
 
 
 def _given(
@@ -113,13 +132,17 @@ def _loader(name: str) -> Callable[..., Dataset | None]:
         return stacked_mnist
     if name == "folder":
         return folder
+    if name == "npz":
+        return npz
+    if name == "hf" or name.startswith("hf:"):
+        return hugging_face
     if name == "domains":
         return domains
     return toy_points if name in toy.NAMES else tfds_images
 
 
 def _unknown(name: str) -> UserError:
-    ours = ["digits", "stacked_mnist", "folder", "domains", *toy.NAMES]
+    ours = ["digits", "stacked_mnist", "folder", "npz", "hf", "domains", *toy.NAMES]
     near = difflib.get_close_matches(name, [*ours, *builder_names()], n=1, cutoff=0.5)
     if near:
         hint = f"did you mean {near[0]!r}?"
@@ -168,6 +191,8 @@ def domains(
     known_map: str | None = None,
     image_size: int | None = None,
     color: str | None = None,
+    background: str | None = None,
+    skip_bad: bool | None = None,
     cache_dir: str | None = None,
     download: bool = True,
 ) -> Dataset:
@@ -178,6 +203,7 @@ def domains(
         classes, or two splits, of one set.
     known_map: in the place of b: B is A inverted, rotated or its edges.
     image_size, color: what images of both are brought to; None: as they are.
+    background, skip_bad: of the sides that have them, like a folder.
     """
     first, second = _side_options("a", a), _side_options("b", b)
     if not first or bool(second) == (known_map is not None):
@@ -186,14 +212,18 @@ def domains(
             "data.known_map"
         )
 
+    form = {"image_size": image_size, "color": color}
+    names = [side["name"] for side in (first, second) if side]
+    own = _of_files(names, {"background": background, "skip_bad": skip_bad})
+
     def load_side(name: str, dir_of_side: str | None, splits: dict[str, Any]):
-        form = {"image_size": image_size, "color": color if name == "folder" else None}
+        takes = options_of(name)
         return load(
             name,
             dir_of_side or dir,
             cache_dir=cache_dir,
             download=download,
-            **({} if name == "digits" or name in toy.NAMES else form),
+            **{k: v for k, v in (form | own).items() if k in takes},
             **splits,
         )
 
@@ -203,10 +233,26 @@ def domains(
         for side in (first, second)
         if side
     ]
-    form = {"name": name, "image_size": image_size, "color": color}
     if known_map is not None:
-        return mapped_domains(loaded[0], known_map, label=labels[0], **form)
-    return two_domains(*loaded, label_a=labels[0], label_b=labels[1], **form)
+        pairs = mapped_domains(loaded[0], known_map, label=labels[0], name=name, **form)
+    else:
+        pairs = two_domains(
+            *loaded, label_a=labels[0], label_b=labels[1], name=name, **form
+        )
+    notes = {side: data.notes for side, data in zip("ab", loaded, strict=False)}
+    return dataclasses.replace(pairs, notes=notes)
+
+
+def _of_files(names: Collection[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None. Raises UserError for one that no side has."""
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if not any(option in options_of(name) for name in names):
+            raise UserError(
+                f"data.{option} is for pictures in files, and {' and '.join(names)} "
+                "has none; leave it out"
+            )
+    return given
 
 
 def _side_options(side: str, options: Mapping[str, Any] | None) -> dict[str, Any]:

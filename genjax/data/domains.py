@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from genjax.data.crop import center_square
-from genjax.data.folder import MODES
+from genjax.data.picture import MODES
 from genjax.data.pipeline import RESIDENT_BYTES, rows
 from genjax.data.split import (
     Dataset,

@@ -2,13 +2,12 @@
 
 import dataclasses
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from genjax.data.folder import pictures
+from genjax.data.npz import as_images, read_arrays
 from genjax.data.split import Split, split_from_arrays
 from genjax.typing import DataSpec, UserError
 
@@ -25,18 +24,20 @@ class Files:
 def read_files(
     path: Path, *, image_size: int | None = None, like: DataSpec | None = None
 ) -> Files:
-    """All examples of a folder of pictures, or of arr_0 of an .npz.
+    """All examples of a folder of pictures, or of arr_0 (or `images`) of an .npz.
 
     An .npz holds uint8 images (n, h, w, c) or (n, h, w), or points (n, d).
     image_size: pictures are cropped to a square and resized to this side.
     like: the data that they will be compared with: pictures are read as gray or color
-        like these, and the shape of an example must be theirs.
+        like these (None: gray where all are), and an example must have their shape.
     Raises UserError for files that are missing, damaged or of another shape.
     """
     if not path.exists():
         raise UserError(f"there is no folder or file {path}")
     if path.is_dir():
-        color = "gray" if like is not None and like.shape[-1] == 1 else "rgb"
+        color = None
+        if like is not None:
+            color = "gray" if like.shape[-1] == 1 else "rgb"
         split, fingerprint = pictures(str(path), image_size=image_size, color=color)
     elif image_size is not None:
         raise UserError(f"{path} is no folder of pictures, so it cannot be resized")
@@ -62,40 +63,20 @@ def read_files(
 
 
 def _read_npz(path: Path) -> tuple[Split, str]:
-    try:
-        with open(path, "rb") as file:
-            fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            array = np.load(file, allow_pickle=False)["arr_0"]
-    except (
-        ValueError,
-        KeyError,
-        OSError,
-        EOFError,
-        TypeError,  # an .npy, which gives no archive
-        IndexError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): give a folder of pictures or an .npz "
-            "with an array arr_0"
-        ) from error
-    if array.dtype == np.uint8 and array.ndim == 3:
-        array = array[..., None]  # gray images without an axis of channels
-    if array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] not in (1, 3):
-        raise UserError(
-            f"{path} holds images of shape {array.shape[1:]}: the channels, 1 or 3 of "
-            "them, must be the last axis"
-        )
+    found = read_arrays(path, "arr_0", "images")
+    name, array = next(iter(found.items()))
     if array.dtype.kind == "f" and array.ndim == 2:
         array = array.astype(np.float32)
-    elif array.dtype != np.uint8 or array.ndim != 4:
+    elif array.dtype == np.uint8:
+        array = as_images(path, name, array)
+    else:
         raise UserError(
             f"{path} holds {array.dtype}{list(array.shape)}: give uint8 images (n, h, "
             "w, c) with values 0 ... 255, or points (n, d)"
         )
     if len(array) < 2:
         raise UserError(f"{path} holds {len(array)} examples, and two are needed")
+    with open(path, "rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     labels = np.zeros(len(array), np.int32)
     return split_from_arrays(path.name, array, labels), fingerprint

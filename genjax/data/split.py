@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32, Shaped
@@ -64,12 +65,15 @@ class Dataset:
     fingerprint: a short hash of name, version, splits, number of examples and
         preprocessing. It is stored with a checkpoint, so that a run does not go on with
         other data; it does not depend on where the files lie.
+    notes: what else a person may want to know, JSON values, kept in config.json:
+        the classes' names, the examples that were left out and why.
     """
 
     spec: DataSpec
     train: Split
     eval: Split
     fingerprint: str
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def image_spec(

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from genjax.data import cache
-from genjax.data.crop import center_square
+from genjax.data.crop import CROPS, Crop
 from genjax.data.prepare import prepare
 from genjax.data.split import (
     Dataset,
@@ -42,6 +42,7 @@ def tfds_images(
     train_split: str = "train",
     eval_split: str | None = None,
     image_size: int | None = None,
+    crop: Crop = "square",
     in_memory: bool | None = None,
     cache_dir: str | None = None,
     download: bool = True,
@@ -54,8 +55,8 @@ def tfds_images(
         default, ~/tensorflow_datasets.
     train_split, eval_split: as TFDS slices them, "train[:50000]". None: "test", or
         where there is none, "validation".
-    image_size: crop the centered square and resize it to this side. None: images as
-        they are, if they all have one size.
+    image_size: cut out a square as `crop` of `genjax.data.crop.CROPS` says, resized to
+        this side. None: images as they are, if they all have one size.
     in_memory: decode once into the cache and map it from there. None: splits of up to
         cache.CACHE_BYTES.
     download: download and prepare the data set if dir does not have it.
@@ -66,7 +67,7 @@ def tfds_images(
     builder = _prepared_builder(name, dir, download)
     if builder is None:
         return None
-    columns = _columns(builder, image_size)
+    columns = _columns(builder, image_size, crop)
     splits = [
         _split(builder, part, columns, in_memory, cache_dir)
         for part in (train_split, eval_split or _default_eval_split(builder))
@@ -85,6 +86,7 @@ def tfds_images(
         train_split=train.name,
         eval_split=held_out.name,
         image_size=image_size,
+        **({} if crop == "square" else {"crop": crop}),
     )
     return Dataset(spec=spec, train=train, eval=held_out, fingerprint=fingerprint)
 
@@ -99,6 +101,7 @@ class _Columns:
     shape: tuple[int, ...]  # as given out
     stored_shape: tuple[int | None, ...]  # as TFDS declares it
     image_size: int | None
+    crop: Crop
 
 
 def _builder(name: str, dir: str | None) -> Any:
@@ -134,7 +137,7 @@ def _prepared_builder(name: str, dir: str | None, download: bool) -> Any:
     return _builder(name, dir)  # this one reads what has been prepared
 
 
-def _columns(builder: Any, image_size: int | None) -> _Columns:
+def _columns(builder: Any, image_size: int | None, crop: Crop) -> _Columns:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -173,6 +176,7 @@ def _columns(builder: Any, image_size: int | None) -> _Columns:
         shape=(*side, stored[-1]),
         stored_shape=stored,
         image_size=image_size,
+        crop=crop,
     )
 
 
@@ -284,7 +288,8 @@ class _Reader:
             return image
         gray = image.shape[-1] == 1
         picture = Image.fromarray(image[..., 0] if gray else image)
-        resized = np.asarray(center_square(picture, self.columns.image_size))
+        cut = CROPS[self.columns.crop]
+        resized = np.asarray(cut(picture, self.columns.image_size))
         return resized.reshape(self.columns.shape)
 
     def _checked_label(self, row: int, label: int) -> int:

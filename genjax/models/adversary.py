@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from genjax.choices import one_of
 from genjax.fields import REQUIRED, Count, Field, Open
 from genjax.models import traced
-from genjax.models.backbone import check_builds, check_classes
+from genjax.models.backbone import CLASSES, check_builds, classes_of
 from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from genjax.models.dense_gan import DenseDiscriminator, DenseGenerator
 from genjax.models.fields import fields_of
@@ -56,7 +56,7 @@ def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
         **{name: of_both[name] for name in shared},
         **fields_of(generator, without=without, prefix="g_"),
         **fields_of(discriminator, without=without, prefix="d_"),
-        "num_classes": of_both["num_classes"],
+        "num_classes": CLASSES,
     }
 
 
@@ -107,16 +107,16 @@ def make_pair(
     *,
     backbone: str,
     latent_dim: int,
-    num_classes: int = 0,
+    num_classes: int | None = 0,
     packing: int = 1,
     slopes: bool = False,
     **options: Any,
 ) -> Pair:
     """The two networks, with the fields that `fields` lists.
 
-    packing: examples that the discriminator sees side by side. slopes: its gradient at
-    each of them will be asked for. Raises UserError for networks that do not fit the
-    data, each other or these.
+    num_classes: None for those of the data. packing: examples that the discriminator
+    sees side by side. slopes: its gradient at each of them will be asked for. Raises
+    UserError for networks that do not fit the data, each other or these.
     """
     one_of("model.backbone", backbone, BACKBONES)
     if spec.num_levels == 0 and backbone != "mlp":
@@ -124,7 +124,7 @@ def make_pair(
             f"{spec.name} has points of shape {spec.shape}, for which "
             f"config.model.backbone={backbone!r} is not made: choose 'mlp'"
         )
-    check_classes(spec, num_classes)
+    num_classes = classes_of(spec, num_classes)
     if num_classes and packing > 1:
         raise UserError(
             f"config.method.packing={packing} puts examples of several classes side by "

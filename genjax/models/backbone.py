@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.choices import one_of
-from genjax.fields import REQUIRED, Field, Open
+from genjax.fields import REQUIRED, Field, Open, Steps
 from genjax.models import traced
 from genjax.models.dit import DiT
 from genjax.models.fields import fields_of, module_options
@@ -22,6 +22,7 @@ BACKBONES: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT, "mlp": TimeML
 with the fields out_channels, num_classes and dtype, and the call that UNet has."""
 
 OF_IMAGES, OF_POINTS = ("unet", "dit"), ("mlp",)
+CLASSES = Field(Steps | None, 0, "classes it is told; 0: none, None: those of the data")
 GIVEN = ("out_channels", "num_features", "num_augment")  # by the experiment
 
 
@@ -31,7 +32,8 @@ def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
     names = Literal[tuple(BACKBONES)]  # pyright: ignore  (its own may be among them)
     backbone = Field(names, REQUIRED, "unet and dit for images, mlp for points")
     module = BACKBONES[stated["backbone"]]
-    return {"backbone": backbone, **fields_of(module, without=GIVEN)}
+    known = fields_of(module, without=GIVEN)
+    return {"backbone": backbone, **known, "num_classes": CLASSES}
 
 
 Model = Annotated[Mapping[str, Any], Open(fields)]
@@ -63,25 +65,27 @@ def make_network(
     backbone: str,
     outputs: int = 1,
     see: Callable[[Array, Array], Array] = lambda x, t: x,
-    num_classes: int = 0,
+    num_classes: int | None = 0,
     **options: Any,
 ) -> Network:
     """The network with `outputs` numbers for each number of an example.
 
-    see: (x, t) -> the network's input. options: fields of the backbone's module.
+    see: (x, t) -> the network's input. num_classes: None for those of the data.
+    options: fields of the backbone's module.
     Raises UserError for one that does not exist or does not fit the data.
     """
     one_of("model.backbone", backbone, BACKBONES)
-    check_fits(spec, backbone, num_classes)
+    check_fits(spec, backbone)
+    classes = classes_of(spec, num_classes)
     module = BACKBONES[backbone](
         out_channels=spec.shape[-1] * outputs,
-        num_classes=num_classes,
+        num_classes=classes,
         **module_options(options),
     )
 
     def init(key: Key) -> Params:
         x, t = jnp.zeros((1, *spec.shape)), jnp.ones(1)
-        label = jnp.zeros(1, jnp.int32) if num_classes else None
+        label = jnp.zeros(1, jnp.int32) if classes else None
         return module.init(key, see(x, t), t, label)["params"]
 
     def apply(
@@ -102,11 +106,11 @@ def make_network(
         return out
 
     check_builds(init, spec)
-    return Network(init=init, apply=apply, num_classes=num_classes)
+    return Network(init=init, apply=apply, num_classes=classes)
 
 
-def check_fits(spec: DataSpec, backbone: str, num_classes: int) -> None:
-    """Raises UserError for a backbone of other data, or another number of classes."""
+def check_fits(spec: DataSpec, backbone: str) -> None:
+    """Raises UserError for a backbone of other data."""
     is_image = spec.num_levels > 0
     if backbone in (OF_POINTS if is_image else OF_IMAGES):
         fitting = "'unet' or 'dit'" if is_image else "'mlp'"
@@ -114,13 +118,17 @@ def check_fits(spec: DataSpec, backbone: str, num_classes: int) -> None:
             f"{spec.name} has examples of shape {spec.shape}, for which "
             f"config.model.backbone={backbone!r} is not made: choose {fitting}"
         )
-    check_classes(spec, num_classes)
 
 
-def check_classes(spec: DataSpec, num_classes: int) -> None:
-    """Raises UserError unless num_classes is 0 or that of the data."""
+def classes_of(spec: DataSpec, num_classes: int | None) -> int:
+    """num_classes, or those of the data for None.
+
+    Raises UserError unless it is 0 or that of the data.
+    """
+    if num_classes is None:
+        return spec.num_classes
     if num_classes in (0, spec.num_classes):
-        return
+        return num_classes
     fitting = f"{spec.num_classes}, or 0 for no labels" if spec.num_classes else "0"
     raise UserError(
         f"{spec.name} has {spec.num_classes} classes, not "

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.choices import near_multiples
 from genjax.nn.embeddings import (
     Label,
     embed_augmentation,
@@ -215,7 +216,10 @@ def patchify(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b t f"]:
     """
     b, h, w, c = x.shape
     if h % patch or w % patch:
-        raise ValueError(f"{h}x{w} pixels do not divide into patches of {patch}")
+        raise ValueError(
+            f"{h}x{w} pixels do not divide into patches of {patch}: set "
+            f"data.image_size to {near_multiples(h, patch)}"
+        )
     x = x.reshape(b, h // patch, patch, w // patch, patch, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
 

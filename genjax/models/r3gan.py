@@ -25,6 +25,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.choices import near_multiples
 from genjax.models.players import Classes, Discriminator, Generator
 from genjax.nn.conv import Conv, Initializer
 from genjax.nn.resample import downsample, upsample
@@ -201,7 +202,8 @@ def _check(
     if any(size % 2**halvings for size in shape[:2]):
         raise ValueError(
             f"{len(widths)} widths halve the image {halvings} times, and "
-            f"{shape[0]}x{shape[1]} does not divide by {2**halvings}: give fewer"
+            f"{shape[0]}x{shape[1]} does not divide by {2**halvings}: give fewer, "
+            f"or set data.image_size to {near_multiples(shape[0], 2**halvings)}"
         )
     for width in widths:
         if group_size and (width * expansion) % group_size:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.choices import near_multiples
 from genjax.nn.attention import SpatialAttention
 from genjax.nn.conv import Conv
 from genjax.nn.embeddings import (
@@ -295,8 +296,9 @@ class UNet(nn.Module):
         if any(size % 2**halvings for size in x.shape[1:3]):
             raise ValueError(
                 f"{halvings + 1} channel_multipliers halve the image {halvings} times, "
-                f"and {x.shape[1]}x{x.shape[2]} does not divide by "
-                f"{2**halvings}: give fewer"
+                f"and {x.shape[1]}x{x.shape[2]} does not divide by {2**halvings}: give "
+                "fewer, or set data.image_size to "
+                f"{near_multiples(x.shape[1], 2**halvings)}"
             )
 
 

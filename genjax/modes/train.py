@@ -94,6 +94,7 @@ def train(run: Run, options: Options) -> None:
                 fingerprint=run.dataset.fingerprint,
                 code_hash=run.code_hash,
                 config_file=run.beside,
+                notes=run.dataset.notes,
             )
         )
         log.say(state_table.state_table(run.compiled.abstract_state))

@@ -29,7 +29,9 @@ from tqdm import tqdm
 
 from genjax import disk
 from genjax.data.domains import MAPS, bring, relevel
-from genjax.data.folder import ENDINGS, MODES, open_picture, pictures_below
+from genjax.data.folder import picture_set, pictures_below
+from genjax.data.picture import ENDINGS, MODES, BadPicture, read_picture
+from genjax.data.survey import survey
 from genjax.evaluation import extractors
 from genjax.modes.mode import (
     Mode,
@@ -74,12 +76,17 @@ class Options(Trained):
 
 
 def check(run: Run, options: Options) -> None:
-    """Raises UserError for a classifier where there are no labels to read."""
+    """Raises UserError for labels that do not exist, and lists all bad pictures."""
     if options.extractor is not None and run.spec.num_classes == 0:
         raise UserError(
             f"the two domains of {run.spec.name} do not have the same classes, so "
             "there are no labels to preserve"
         )
+    if options.input is not None:
+        source = Path(options.input).expanduser()
+        home = source if source.is_dir() else source.parent
+        found = files_of(run, options)
+        survey(picture_set(home, [str(path.relative_to(home)) for path in found]))
 
 
 def translate(run: Run, options: Options) -> None:
@@ -114,19 +121,29 @@ def compile_translation(
 
 def translate_files(run: Run, options: Options) -> None:
     """Each picture of --input to a PNG of the same name below --out."""
-    assert options.input is not None and options.direction is not None
-    out = Path(options.out).expanduser() if options.out else run.workdir / "translated"
-    files = find_pictures(Path(options.input).expanduser(), out)
+    assert options.direction is not None
+    files = files_of(run, options)
     state, _ = run.state(options.weights)
     translated = compile_translation(run, state, options.direction)
     first, levels = distributed.is_first(), run.spec.num_levels
     for source, target in tqdm(files.items(), unit="picture", disable=not first):
         check_stop(run, f"before {source} was translated")
-        images = translated(read_picture(source, run.spec))
+        images = translated(read_like(source, run.spec))
         if first:
             save_png(target, relevel(images, levels, 256)[0])
     if first:
-        say(f"{len(files)} pictures in {out}")
+        say(f"{len(files)} pictures in {out_of(run, options)}")
+
+
+def out_of(run: Run, options: Options) -> Path:
+    """--out, or the run's own folder."""
+    return Path(options.out).expanduser() if options.out else run.workdir / "translated"
+
+
+def files_of(run: Run, options: Options) -> dict[Path, Path]:
+    """`find_pictures` of --input and --out."""
+    assert options.input is not None
+    return find_pictures(Path(options.input).expanduser(), out_of(run, options))
 
 
 def find_pictures(source: Path, out: Path) -> dict[Path, Path]:
@@ -152,10 +169,14 @@ def find_pictures(source: Path, out: Path) -> dict[Path, Path]:
     return {path: target for target, path in targets.items()}
 
 
-def read_picture(path: Path, spec: DataSpec) -> Images:
+def read_like(path: Path, spec: DataSpec) -> Images:
     """One image (1, H, W, C) as the model's images are. Raises UserError."""
     shape = spec.shape[1:]
-    picture = open_picture(path, MODES["rgb" if shape[2] == 3 else "gray"])
+    mode = MODES["rgb" if shape[2] == 3 else "gray"]
+    try:
+        picture = read_picture(path, mode, "white")
+    except BadPicture as error:
+        raise UserError(f"the picture {path} {error}; mend or remove it") from error
     pixels = np.asarray(picture).reshape(1, picture.height, picture.width, shape[2])
     if shape[0] != shape[1] and pixels.shape[1:] != shape:
         raise UserError(

@@ -1,9 +1,9 @@
 """A run's folder: one run at a time, and the configuration that it was started with.
 
 LOCK          who uses the folder; held by flock, so it dies with its process
-config.json   {"config", "config_hash", "config_file", "data", "code_hash",
-              "genjax_version", "jax_version", "git_revision"}, and "exported" in the
-              folder of an exported model (`genjax.export.folder`)
+config.json   {"config", "config_hash", "config_file", "data", "data_notes",
+              "code_hash", "genjax_version", "jax_version", "git_revision"}, and
+              "exported" in the folder of an exported model (`genjax.export.folder`)
 
 In a run of several processes only process 0 calls these functions.
 """
@@ -143,8 +143,11 @@ def write_config(
     code_hash: str | None = None,
     config_file: Path | None = None,
     exported: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json in one rename; the arguments are those of `Stored`.
+
+    notes: of the data, for people: names of classes, pictures that were left out.
 
     Raises UserError if the folder cannot be written.
     """
@@ -156,6 +159,7 @@ def write_config(
         "config_hash": config_hash(config),
         "config_file": config_file and str(config_file.absolute()),
         "data": data,
+        "data_notes": dict(notes or {}),
         "code_hash": code_hash,
         "genjax_version": genjax.__version__,
         "jax_version": importlib.metadata.version("jax"),

@@ -103,6 +103,18 @@ def test_two_folders_of_pictures(pictures):
     assert gray.fingerprint != dataset.fingerprint
 
 
+def test_bad_pictures_of_a_domain_are_named_or_left_out(pictures):
+    (pictures / "horses" / "1.png").write_text("no picture")
+    horses = {"name": "folder", "dir": str(pictures / "horses")}
+    options = {"image_size": 8, "cache_dir": str(pictures / "cache")}
+    with pytest.raises(UserError, match="(?s)1 of 4 .*1.png is no .*skip_bad=True"):
+        load("domains", a=horses, known_map="inverted", **options)
+    dataset = load("domains", a=horses, known_map="inverted", skip_bad=True, **options)
+    assert dataset.notes["a"]["left_out"] == {"1.png": "is no picture, or damaged"}
+    with pytest.raises(UserError, match="skip_bad is for pictures in files, and dig"):
+        load("domains", a={"name": "digits"}, known_map="inverted", skip_bad=True)
+
+
 def test_images_are_brought_to_one_form():
     digits = everything(load("digits").train)["image"][:5]
     same = bring(digits, num_levels=17, shape=(8, 8, 1), to_levels=256)

@@ -102,6 +102,20 @@ def test_files_that_are_none(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match="a.npz cannot be read"):
             read_files(path)
-    np.savez(path, images=IMAGES)
-    with pytest.raises(UserError, match="with an array arr_0"):
+    np.savez(path, x_train=IMAGES)
+    with pytest.raises(UserError, match="x_train, and an array 'arr_0' is needed"):
         read_files(path)
+
+
+def test_a_file_that_was_trained_on_is_read_too(tmp_path):
+    np.savez(tmp_path / "mine.npz", images=IMAGES, labels=np.zeros(len(IMAGES), int))
+    assert len(read_files(tmp_path / "mine.npz").split) == len(IMAGES)
+
+
+def test_gray_pictures_and_gray_samples_fit(tmp_path):
+    for i in range(3):
+        Image.fromarray(IMAGES[i, ..., 0]).save(tmp_path / f"{i}.png")
+    folder = read_files(tmp_path)
+    assert folder.spec.shape == (4, 6, 1)
+    samples = read_files(npz(tmp_path, IMAGES[..., :1]), like=folder.spec)
+    assert samples.spec.shape == (4, 6, 1)

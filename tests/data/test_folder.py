@@ -1,5 +1,8 @@
 """A folder of pictures: sizes, classes, what is held out, and damaged files."""
 
+import os
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -84,8 +87,11 @@ def test_pictures_of_equal_names_and_sizes_are_told_apart(tmp_path, in_memory):
     assert found[0].fingerprint != found[1].fingerprint
     again = load("folder", str(tmp_path / "dark"), **options)
     assert again.fingerprint == found[0].fingerprint
-    # overwritten in place
-    _write(tmp_path / "dark" / "0.bmp", np.full((4, 4, 3), 99, np.uint8))
+    # overwritten in place, with the old time
+    path = tmp_path / "dark" / "0.bmp"
+    times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
+    _write(path, np.full((4, 4, 3), 99, np.uint8))
+    os.utime(path, ns=times)
     changed = load("folder", str(tmp_path / "dark"), **options)
     assert changed.fingerprint != found[0].fingerprint
 
@@ -133,26 +139,188 @@ def test_pictures_are_turned_upright(tmp_path, load_folder):
     np.testing.assert_array_equal(image[:, :-1], 0)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "16-bit", "huge"])
-@pytest.mark.parametrize("in_memory", [None, False])
-def test_a_bad_picture_is_named(pictures, load_folder, damage, in_memory):
-    bad = pictures / "cat" / "deeper" / "05.PNG"
+DAMAGES = {
+    "truncated": "cannot be decoded",
+    "text": "is no picture, or damaged",
+    "empty": "is empty",
+    "float": r"has more than 16 bits a channel \(mode F\)",
+    "huge": r"has 9000 x 9000 pixels, over 2\^26",
+    "dead link": "is a dead link",
+}
+
+
+def damaged(path, damage):
+    """Does that to a picture, whose name does not tell what it holds."""
+    whole = path.read_bytes()
+    path.unlink()
     if damage == "truncated":
-        bad.write_bytes(bad.read_bytes()[:45])
+        path.write_bytes(whole[:45])
     elif damage == "text":
-        bad.write_text("hello")
-    elif damage == "16-bit":
-        Image.fromarray(np.full((4, 6), 40_000, np.uint16)).save(bad)
+        path.write_text("hello")
+    elif damage == "empty":
+        path.touch()
+    elif damage == "float":
+        Image.fromarray(np.ones((4, 6), np.float32)).save(path, format="tiff")
+    elif damage == "huge":
+        Image.new("1", (9000, 9000)).save(path)
     else:
-        Image.new("1", (9000, 9000)).save(bad)
-    with pytest.raises(UserError, match=r"the picture .*cat.deeper.05\.PNG"):
-        dataset = load_folder(pictures, image_size=4, in_memory=in_memory)
+        path.symlink_to(path.parent / "nowhere.png")
+
+
+@pytest.mark.parametrize("in_memory", [None, False])
+def test_all_bad_pictures_are_listed_at_once(pictures, load_folder, in_memory):
+    for i, damage in enumerate(DAMAGES):
+        damaged(pictures / "cat" / "deeper" / f"{2 * i + 1:02d}.PNG", damage)
+    with pytest.raises(UserError) as raised:
+        load_folder(pictures, image_size=4, in_memory=in_memory)
+    said = str(raised.value)
+    assert said.startswith(f"6 of 20 pictures in {pictures} cannot be used:\n")
+    assert "--config.data.skip_bad=True" in said
+    for i, problem in enumerate(DAMAGES.values()):
+        assert re.search(rf"  cat/deeper/{2 * i + 1:02d}\.PNG {problem}", said)
+
+
+def test_bad_pictures_are_left_out_and_named(pictures, load_folder, caplog):
+    for i, damage in enumerate(DAMAGES):
+        damaged(pictures / "cat" / "deeper" / f"{2 * i + 1:02d}.PNG", damage)
+    for _ in range(2):  # the second time they are remembered, and named again
+        caplog.clear()
+        dataset = load_folder(pictures, skip_bad=True)
+        assert (dataset.spec.num_train, dataset.spec.num_eval) == (13, 1)
+        assert "6 of 20 pictures" in caplog.text and "is a dead link" in caplog.text
+        left_out = dataset.notes["left_out"]
+        assert len(left_out) == 6 and left_out["cat/deeper/05.PNG"] == "is empty"
+    images = np.concatenate([_all(s)["image"] for s in (dataset.train, dataset.eval)])
+    numbers = set(images[:, 0, 0, 0].tolist())
+    assert numbers == set(range(20)) - {1, 3, 5, 7, 9, 11}
+    before = dataset.fingerprint
+    _write(pictures / "cat/deeper/01.PNG", np.full((4, 6, 3), 1, np.uint8))
+    assert load_folder(pictures, skip_bad=True).fingerprint != before
+
+
+def test_twenty_bad_pictures_are_named_and_the_others_counted(tmp_path, load_folder):
+    for i in range(30):
+        _write(tmp_path / "p" / f"{i:02d}.png", np.zeros((2, 2), np.uint8))
+        if i < 25:
+            (tmp_path / "p" / f"{i:02d}.png").write_text("hello")
+    with pytest.raises(
+        UserError, match=r"(?s)^25 of 30 .*\n  and 5 more\nmend"
+    ) as raised:
+        load_folder(tmp_path / "p")
+    assert str(raised.value).count(".png is no picture") == 20
+
+
+def test_a_folder_with_nothing_good_has_no_way_on(tmp_path, load_folder):
+    (tmp_path / "p").mkdir()
+    for i in range(2):
+        (tmp_path / "p" / f"{i}.png").write_text("hello")
+    with pytest.raises(UserError, match="(?s)^2 of 2 .*mend or remove them$"):
+        load_folder(tmp_path / "p", skip_bad=True)
+
+
+def test_a_picture_that_goes_bad_later_is_named(pictures, load_folder):
+    dataset = load_folder(pictures, in_memory=False)
+    (pictures / "cat/deeper/05.PNG").write_text("hello")
+    with pytest.raises(UserError, match=r"cat/deeper/05.PNG in .* is no picture"):
         _all(dataset.train), _all(dataset.eval)
+
+
+def test_hidden_files_and_folders_are_not_there(pictures, load_folder):
+    before = load_folder(pictures)
+    for hidden in (".thumbnails", "cat/.ipynb_checkpoints"):
+        _write(pictures / hidden / "00.png", np.zeros((4, 6, 3), np.uint8))
+    (pictures / "cat" / "._00.png").write_text("of a Macintosh")
+    after = load_folder(pictures)
+    assert after.notes["classes"] == ["ant", "cat"]
+    assert after.fingerprint == before.fingerprint
+
+
+def test_linked_folders_are_classes_and_loops_end(pictures, load_folder, caplog):
+    for i in range(4):
+        _write(pictures.parent / "far" / f"{i}.png", np.full((4, 6, 3), 99, np.uint8))
+    (pictures / "bee").symlink_to(pictures.parent / "far")
+    # a loop, a way up, a second way to one that is there
+    (pictures / "ant" / "loop").symlink_to(pictures)
+    (pictures / "ant" / "up").symlink_to(pictures.parent)
+    (pictures / "cow").symlink_to(pictures / "cat")
+    dataset = load_folder(pictures)
+    assert dataset.notes["classes"] == ["ant", "bee", "cat"]
+    assert dataset.spec.num_train + dataset.spec.num_eval == 24
+    parts = [_all(split) for split in (dataset.train, dataset.eval)]
+    for image, label in zip(
+        *(np.concatenate([p[k] for p in parts]) for k in ("image", "label")),
+        strict=True,
+    ):
+        assert (image[0, 0, 0] == 99) == (label == 1)
+    named = re.findall(r"the linked folder (\S+) is passed over", caplog.text)
+    assert {name.removeprefix(f"{pictures}/") for name in named} == {
+        "ant/loop",
+        "ant/up",
+        "cow",
+    }
+
+
+def test_gray_pictures_stay_gray_and_mixed_ones_are_told(tmp_path, load_folder, caplog):
+    for i in range(4):
+        _write(tmp_path / "p" / f"{i}.png", np.full((4, 4), i, np.uint8))
+    assert load_folder(tmp_path / "p").spec.shape == (4, 4, 1)
+    assert load_folder(tmp_path / "p", color="rgb").spec.shape == (4, 4, 3)
+    assert "are gray" not in caplog.text
+    _write(tmp_path / "p" / "color.png", np.zeros((4, 4, 3), np.uint8))
+    assert load_folder(tmp_path / "p").spec.shape == (4, 4, 3)
+    assert "4 of the 5 pictures" in caplog.text and "are gray" in caplog.text
+    assert load_folder(tmp_path / "p", color="gray").spec.shape == (4, 4, 1)
+
+
+def test_a_background_is_another_data_set(tmp_path, load_folder):
+    glyph = np.zeros((4, 4, 4), np.uint8)
+    glyph[1:3, 1:3, 3] = 255  # black on nothing
+    for i in range(2):
+        _write(tmp_path / "p" / f"{i}.png", glyph)
+    white, black = (
+        load_folder(tmp_path / "p", background=b) for b in ("white", "black")
+    )
+    assert white.fingerprint != black.fingerprint
+    image = _all(white.train)["image"][0]
+    assert (image[1:3, 1:3] == 0).all() and image.mean() == 255 * 12 / 16
+    assert (_all(black.train)["image"] == 0).all()
+
+
+def test_the_model_is_asked_before_the_pictures_are_read(pictures, load_folder):
+    asked = []
+
+    def check(spec):
+        asked.append((spec.shape, spec.num_classes))
+        raise UserError("no")
+
+    bad = pictures / "cat" / "deeper" / "05.PNG"
+    bad.write_text("hello")
+    for image_size, shape in ((None, (4, 6, 3)), (3, (3, 3, 3))):
+        with pytest.raises(UserError, match="^no$"):
+            load_folder(pictures, image_size=image_size, check=check)
+        assert asked.pop() == (shape, 2)
+    load_folder(pictures, skip_bad=True)
+    load_folder(pictures, skip_bad=True, check=check)  # it is known: nothing is read
+    assert not asked
+
+
+def test_what_is_remembered_of_the_pictures_may_be_damaged(
+    pictures, load_folder, tmp_path
+):
+    before = load_folder(pictures)
+    (kept,) = (tmp_path / "cache").glob("pictures-*.json")
+    whole = kept.read_bytes()
+    for damage in (b"", whole[:100], whole.replace(b'"num": 20', b'"num": 21')):
+        kept.write_bytes(damage)
+        assert load_folder(pictures).fingerprint == before.fingerprint
+        assert kept.read_bytes() == whole
 
 
 def test_mixed_sizes_need_image_size(pictures, load_folder):
     _write(pictures / "cat" / "wide.png", np.zeros((4, 9, 3), np.uint8))
-    with pytest.raises(UserError, match="is 9 x 4, the first 6 x 4; set data.image_s"):
+    with pytest.raises(
+        UserError, match="wide.png is 9 x 4, the first 6 x 4; set data.i"
+    ):
         load_folder(pictures)
     assert load_folder(pictures, image_size=3).spec.shape == (3, 3, 3)
 

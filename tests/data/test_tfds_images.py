@@ -130,6 +130,17 @@ def test_pictures_of_many_sizes_are_cropped_and_resized(tmp_path, load_tiny):
         np.testing.assert_array_equal(means, 10 * batch["label"])
 
 
+def test_adm_crops_its_own_way(tmp_path, load_tiny):
+    _write(tmp_path)
+    square, adm = (load_tiny(image_size=2, crop=crop) for crop in (None, "adm"))
+    assert square.fingerprint != adm.fingerprint
+    assert load_tiny(image_size=2).fingerprint == square.fingerprint
+    found = _all(adm.eval)
+    for image, label in zip(found["image"], found["label"], strict=True):
+        boxes = _picture(int(label)).reshape(2, 2, 2, 2, 3).mean((1, 3))
+        np.testing.assert_allclose(image, boxes, atol=1.01)  # twice rounded
+
+
 def test_a_set_without_labels_has_no_classes(tmp_path, load_tiny):
     examples = [{"image": _png(_picture(i))} for i in range(4)]
     features = {"image": tfds.features.Image(shape=(4, 4, 3))}

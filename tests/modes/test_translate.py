@@ -145,7 +145,7 @@ def test_flags_that_say_too_little(tmp_path, flags, message):
 def test_pictures_that_cannot_be_translated(pictures, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"broken.png cannot be decoded"):
+    with pytest.raises(UserError, match=r"broken.png is no picture, or damaged"):
         start(tmp_path, input=broken, direction="a_to_b")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures"):

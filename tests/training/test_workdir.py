@@ -144,6 +144,7 @@ def test_config_round_trip(tmp_path):
         "config_hash",
         "config_file",
         "data",
+        "data_notes",
         "code_hash",
         "genjax_version",
         "jax_version",

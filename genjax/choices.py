@@ -1,7 +1,9 @@
 """What a user may get wrong in a config or a call, answered in one sentence."""
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from genjax.typing import DataSpec, UserError
 
@@ -25,6 +27,21 @@ def one_of(field: str, value: str, names: Iterable[str]) -> None:
     raise UserError(
         f"config.{field}={value!r} does not exist; {hint}known: {', '.join(names)}"
     )
+
+
+def local_path(path: str | os.PathLike[str], name: str) -> Path:
+    """The absolute path. Raises UserError for none, and for one of another machine.
+
+    name: of the flag or argument, for the message.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise UserError(f"{name} needs a path, and is empty")
+    if "://" in text:
+        raise UserError(
+            f"{name}={text} is no local path: give one, say of a mounted disk or bucket"
+        )
+    return Path(text).expanduser().absolute()
 
 
 def images_only(model: str, spec: DataSpec) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genjax import configs, fields
-from genjax.choices import nearest
-from genjax.fields import Count, Field, NonNegative, Steps
+from genjax.choices import local_path, nearest
+from genjax.fields import Count, Field, LocalPath, NonNegative, Steps
 from genjax.modes.mode import Mode
 from genjax.modes.table import MODES, find_mode
 from genjax.run import Run, no_trained_run
@@ -36,8 +36,10 @@ HELP = ("--help", "-h", "-help")
 class Flags:
     """The flags of every mode, beside --config.section.field."""
 
-    config: str | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
-    workdir: str | None = None  # run folder; default runs/<config name>[_<variant>]
+    config: LocalPath | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
+    workdir: LocalPath | None = (
+        None  # run folder; default runs/<config name>[_<variant>]
+    )
     mode: str = "train"  # what to do
     override_config: bool = False  # go on where the stored config or data differ
     max_seconds: NonNegative | None = None  # stop, save and exit with 75 after so long
@@ -212,7 +214,7 @@ def find(flags: Flags, mode: Mode) -> tuple[ConfigDict, Path | None]:
 def workdir_of(flags: Flags) -> Path:
     """--workdir, or runs/<config name>[_<variant>]."""
     if flags.workdir is not None:
-        return Path(flags.workdir).expanduser().absolute()
+        return local_path(flags.workdir, "--workdir")
     assert flags.config is not None
     file, _, variant = flags.config.partition(":")
     name = Path(file).stem + (f"_{variant}" if variant else "")
@@ -234,7 +236,9 @@ def override(
         changed = configs.merged(stated, configs.nested(values))
         known = configs.flatten(configs.described(changed, beside))
     kept = {n: v for n, v in configs.flatten(changed).items() if n in known}
-    return configs.complete(configs.nested(kept), beside)
+    config = configs.complete(configs.nested(kept), beside)
+    configs.check_used(config, texts, beside)
+    return config
 
 
 def check_field(name: str, known: Mapping[str, Any]) -> None:

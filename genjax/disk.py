@@ -1,15 +1,18 @@
 """Files written whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
+import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from genjax.typing import SaveError
+from genjax.typing import SaveError, UserError
 
 PART = ".part"  # how the names of unfinished files end
 
@@ -25,6 +28,34 @@ def saving(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free "
             "on that disk"
         ) from error
+
+
+@contextlib.contextmanager
+def claiming(path: Path, name: str) -> Iterator[None]:
+    """Turns an OSError inside, before any work, into the sentence for the user.
+
+    name: what comes before the path, like "the workdir ".
+    Raises SaveError where the disk is full, UserError where the place is not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing(path)).free
+            raise SaveError(
+                f"{name}{path} cannot be written: the disk is full ({free:,} bytes "
+                "and perhaps no file more are free)"
+            ) from error
+        why = error.strerror or error
+        raise UserError(f"{name}{path} cannot be written: {why}") from error
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Makes the folder and writes to a file without a name in it, as `claiming` says."""
+    with claiming(folder, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
 
 
 @contextlib.contextmanager
@@ -78,6 +109,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(content)
+
+
+def from_json(text: str | bytes) -> Any:
+    """What the text says. Raises ValueError for all that is not JSON."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:  # a damaged file may nest a thousand brackets
+        raise ValueError("it nests too deep") from error
 
 
 def _existing(path: Path) -> Path:

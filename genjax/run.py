@@ -24,7 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs
-from genjax.choices import one_of
+from genjax.choices import local_path, one_of
 from genjax.data import datasets
 from genjax.data.pipeline import eval_batches, gather
 from genjax.data.split import Dataset, split_from_arrays
@@ -73,7 +73,7 @@ def load(
     step: of the checkpoint; None: the newest.
     Raises UserError if there is no such run.
     """
-    path = Path(workdir).expanduser().absolute()
+    path = local_path(workdir, "workdir")
     if not (path / "checkpoints").is_dir():
         raise no_trained_run(path)
     stored = folder.read_run(path)
@@ -81,6 +81,7 @@ def load(
     config = configs.complete(
         configs.merged(stored.config, changes), beside=stored.config_file
     )
+    configs.check_used(config, configs.flatten(overrides or {}), stored.config_file)
     folder.check_same_config(path, config.to_dict())
     return Run(
         path,

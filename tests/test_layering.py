@@ -46,7 +46,7 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     | {"objectives"},
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},
-    "evaluation.__main__": BASE | {"evaluation", "data", "disk", "training"},
+    "evaluation.__main__": BASE | {"choices", "evaluation", "data", "disk", "training"},
     # where they all meet
     "run": BASE
     | {"choices", "configs", "data", "diffusion", "evaluation", "experiment"}

@@ -22,7 +22,7 @@ from absl import logging
 
 from genjax.data.readahead import read_ahead
 from genjax.data.split import Split, split_from_arrays
-from genjax.disk import remove_parts, replacing
+from genjax.disk import from_json, remove_parts, replacing
 from genjax.typing import UserError
 
 # A split of up to this many decoded bytes is cached and mapped; a larger one is decoded
@@ -88,7 +88,7 @@ def _open(
     if not _file(stem, "json").exists():
         return None
     try:
-        checksums = json.loads(_file(stem, "json").read_text())
+        checksums = from_json(_file(stem, "json").read_text())
         arrays = {}
         for name, (shape, dtype) in wanted.items():
             mapped = np.load(

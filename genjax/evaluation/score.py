@@ -17,7 +17,7 @@ from absl import logging
 from genjax.data import datasets, toy
 from genjax.data.files import read_files
 from genjax.data.split import Split
-from genjax.disk import write_atomically
+from genjax.disk import from_json, write_atomically
 from genjax.evaluation import extractors, references
 from genjax.evaluation.density_modes import Modes
 from genjax.evaluation.extractors import Extractor
@@ -111,7 +111,7 @@ def keep_floors(key: str, work: Callable[[], dict[str, float]]) -> dict[str, flo
     try:
         digest, content = path.read_text().split("\n", 1)
         if digest == _sha256(content):
-            return json.loads(content)
+            return from_json(content)
         logging.warning("not used: the kept floors %s are damaged", path)
     except FileNotFoundError:
         pass

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs
-from genjax.choices import nearest
+from genjax.choices import local_path, nearest
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.modes.drawing import draw_examples
@@ -65,7 +65,7 @@ def train_config(
         completed = configs.load(str(config))
         beside = configs.find_config(str(config).partition(":")[0])
     compile.use_persistent_cache()
-    path = Path(workdir).expanduser().absolute()
+    path = local_path(workdir, "workdir")
     with StopRequest() as stop:
         run = Run(
             path, completed, beside=beside, stop=stop, override_config=override_config

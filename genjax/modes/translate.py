@@ -28,9 +28,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from genjax import disk
+from genjax.choices import local_path
 from genjax.data.domains import MAPS, bring, relevel
 from genjax.data.folder import ENDINGS, MODES, open_picture, pictures_below
 from genjax.evaluation import extractors
+from genjax.fields import LocalPath
 from genjax.modes.mode import (
     Mode,
     Trained,
@@ -52,18 +54,12 @@ DIRECTIONS: tuple[Direction, ...] = ("a_to_b", "b_to_a")
 class Options(Trained):
     """The flags of --mode=translate."""
 
-    input: str | None = None  # a picture, or a folder of pictures to any depth
+    input: LocalPath | None = None  # a picture, or a folder of pictures to any depth
     direction: Direction | None = None  # for --input: from which domain to which
-    out: str | None = None  # for --input: a folder; default <workdir>/translated
+    out: LocalPath | None = None  # for --input: a folder; default <workdir>/translated
     extractor: str | None = None  # instead of --input: classify translated test images
 
     def __post_init__(self) -> None:
-        if self.input is None and self.extractor is None:
-            raise UserError(
-                "--mode=translate needs pictures, --input=FOLDER_OR_FILE with "
-                "--direction=a_to_b or b_to_a, or --extractor=mnist_lenet512_v1, which "
-                "reads the translations of the test images"
-            )
         if self.input is not None and self.direction is None:
             raise UserError("--input needs --direction=a_to_b or --direction=b_to_a")
         if self.input is not None and self.extractor is not None:
@@ -74,7 +70,13 @@ class Options(Trained):
 
 
 def check(run: Run, options: Options) -> None:
-    """Raises UserError for a classifier where there are no labels to read."""
+    """Raises UserError for nothing to translate, and labels that nobody can read."""
+    if options.input is None and options.extractor is None:
+        raise UserError(
+            "--mode=translate needs pictures, --input=FOLDER_OR_FILE with "
+            "--direction=a_to_b or b_to_a, or --extractor=mnist_lenet512_v1, which "
+            "reads the translations of the test images"
+        )
     if options.extractor is not None and run.spec.num_classes == 0:
         raise UserError(
             f"the two domains of {run.spec.name} do not have the same classes, so "
@@ -112,10 +114,19 @@ def compile_translation(
 # --- the user's pictures --------------------------------------------------------------
 
 
+def home_of(run: Run, options: Options) -> Path:
+    """The folder of what it writes."""
+    if options.input is None:
+        return run.workdir / "evaluation"
+    if options.out is None:
+        return run.workdir / "translated"
+    return local_path(options.out, "--out")
+
+
 def translate_files(run: Run, options: Options) -> None:
     """Each picture of --input to a PNG of the same name below --out."""
     assert options.input is not None and options.direction is not None
-    out = Path(options.out).expanduser() if options.out else run.workdir / "translated"
+    out = home_of(run, options)
     files = find_pictures(Path(options.input).expanduser(), out)
     state, _ = run.state(options.weights)
     translated = compile_translation(run, state, options.direction)
@@ -235,5 +246,6 @@ MODE = Mode(
     needs=("translate",),
     models="models of two domains, like cyclegan",
     check=check,
+    writes=home_of,
     run=translate,
 )

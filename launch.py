@@ -8,11 +8,10 @@ method, and what that imports from genjax holds the formulas. genjax/run.py puts
 experiment and its data together, and genjax/modes/ does what --mode says.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
-from genjax import commandline
+from genjax import commandline, disk
 from genjax.typing import DivergedError, SaveError, Stopped, UserError
 
 EXIT_USER, EXIT_STOPPED, EXIT_DIVERGED, EXIT_NOT_SAVED = 2, 75, 77, 78
@@ -36,9 +35,8 @@ def main(argv: Sequence[str]) -> int:
         return _say(error, EXIT_DIVERGED)
     except SaveError as error:
         return _say(error, EXIT_NOT_SAVED)
-    except BrokenPipeError:  # the reader of the output has had enough, like `head`
-        # what is still in the buffer would fail once more at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        disk.drop_output()
         return EXIT_NO_READER
     return 0
 

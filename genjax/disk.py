@@ -6,13 +6,37 @@ import fcntl
 import json
 import os
 import shutil
+import struct
+import sys
 import tempfile
+import tokenize
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from genjax.typing import SaveError, UserError
+
+# What NumPy and the readers below it raise of a file that is not as it was written.
+DAMAGE = (
+    OSError,
+    ValueError,  # UnicodeDecodeError, JSONDecodeError
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,  # of the header of an .npy, which is Python
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 PART = ".part"  # how the names of unfinished files end
 
@@ -51,7 +75,7 @@ def claiming(path: Path, name: str) -> Iterator[None]:
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Makes the folder and writes to a file without a name in it, as `claiming` says."""
+    """Makes the folder and writes to a nameless file in it, as `claiming` says."""
     with claiming(folder, name):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -109,6 +133,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(content)
+
+
+def drop_output() -> None:
+    """Sends the rest of the standard output nowhere: its reader, `head` say, has gone.
+
+    What is still in the buffer would fail once more at the exit.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def short(error: BaseException) -> str:
+    """The error in words, without the rest of one that quotes a whole file."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def from_json(text: str | bytes) -> Any:

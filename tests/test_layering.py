@@ -42,7 +42,7 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "training": BASE | {"disk", "experiment", "fields", "state", "streams"},
     "configs": BASE | {"choices", "experiment", "fields"},
     "evaluation": BASE
-    | {"axes", "choices", "experiment", "log_likelihood", "nn"}
+    | {"axes", "choices", "disk", "experiment", "log_likelihood", "nn"}
     | {"objectives"},
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},

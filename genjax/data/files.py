@@ -2,14 +2,13 @@
 
 import dataclasses
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from genjax.data.folder import pictures
 from genjax.data.split import Split, split_from_arrays
+from genjax.disk import DAMAGE, short
 from genjax.typing import DataSpec, UserError
 
 
@@ -67,19 +66,10 @@ def _read_npz(path: Path) -> tuple[Split, str]:
             fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             array = np.load(file, allow_pickle=False)["arr_0"]
-    except (
-        ValueError,
-        KeyError,
-        OSError,
-        EOFError,
-        TypeError,  # an .npy, which gives no archive
-        IndexError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         raise UserError(
-            f"{path} cannot be read ({error}): give a folder of pictures or an .npz "
-            "with an array arr_0"
+            f"{path} cannot be read ({short(error)}): give a folder of pictures or an "
+            ".npz with an array arr_0"
         ) from error
     if array.dtype == np.uint8 and array.ndim == 3:
         array = array[..., None]  # gray images without an axis of channels

@@ -23,6 +23,7 @@ from genjax.evaluation.density_modes import Modes
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
+    floor_protocol,
     floors,
     not_available,
     sample_metrics,
@@ -160,6 +161,8 @@ def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any
         "not_available": not_available(reference, source.spec),
     }
     protocol |= sample_protocol(num_samples=drawn.count, modes=modes, **common)
+    if test is not None:
+        protocol |= floor_protocol(test, drawn.count)
     scored, said, missing = panel_of(drawn, source, reference, test, network)
     found |= scored
     protocol |= said

@@ -69,7 +69,7 @@ def read_lines(
     return [
         {name: math.nan if value is None else value for name, value in line.items()}
         for line in lines
-        if line["split"] == split
+        if line.get("split") == split
     ]
 
 

@@ -104,6 +104,8 @@ def pictures(
     """
     root = _checked_root(dir)
     paths = pictures_below(root)
+    if not paths:
+        raise UserError(f"{root} holds no pictures ({', '.join(ENDINGS)})")
     mode = MODES[color]
     reader = _reader_of(root.name, root, paths, image_size, mode)
     identity = [image_size, mode, content_of(root, paths)]

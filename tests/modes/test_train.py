@@ -27,20 +27,20 @@ def test_a_larger_batch_on_resume_goes_on_where_the_rows_were(tmp_path, monkeypa
 
     def watched(run: Run, offset: int = 0):
         feed = feed_of(run, offset)
-        seen.append(np.concatenate([feed.rows(step) for step in range(8)]))
+        first = 4 if offset else 0
+        seen.append(np.concatenate([feed.rows(first + i) for i in range(4)]))
         return feed
 
     monkeypatch.setattr(mode, "make_feed", watched)
     genjax.train(stated(), tmp_path)
     changed = stated(batch_size=16, num_steps=8, log_every=2)
     genjax.train(changed, tmp_path, override_config=True)
-    genjax.train(stated(), tmp_path.with_name("other"))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     lines = [line for line in map(json.loads, lines) if line["split"] == "train"]
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert [line["images_seen"] for line in lines] == [16, 32, 64, 96]
-    taken = np.concatenate([seen[0][:32], seen[1][-64:]])
-    assert len(np.unique(taken)) == 96
+    assert [len(rows) for rows in seen] == [32, 64]
+    assert len(np.unique(np.concatenate(seen))) == 96
     meta = json.loads((tmp_path / "checkpoints/8/meta/metadata").read_text())
     assert meta["body"]["meta"]["batches"] == {"batch_size": 16, "offset": -32}
 
@@ -48,7 +48,7 @@ def test_a_larger_batch_on_resume_goes_on_where_the_rows_were(tmp_path, monkeypa
 def test_the_best_by_no_metric_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(UserError, match="keep_best_by=nll_nat is no .* mean nll_nats?"):
         genjax.train(stated(keep_best_by="nll_nat"), tmp_path)
-    assert not list((tmp_path / "checkpoints").iterdir())
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_the_names_of_the_metrics_are_those_of_an_evaluation(tmp_path):

@@ -138,7 +138,7 @@ class Run:
         self._spec, self._step, self._stop = spec, step, stop
         self.override_config = override_config
         self._trained_on: str | None = None  # the checkpoint's data, once it is read
-        self._batches: Mapping[str, int] | None = None  # the checkpoint's, likewise
+        self._rows_taken: Mapping[str, int] | None = None  # the checkpoint's, likewise
         self._turned: dict[str, Run] = {}
         self._evaluators: dict[tuple, Evaluator] = {}
 
@@ -612,7 +612,7 @@ class Run:
         if restored is None:
             return None
         self._trained_on = restored.meta.get("data")
-        self._batches = restored.meta.get("batches") or self._batches_of_config()
+        self._rows_taken = restored.meta.get("batches") or self._batches_of_config()
         if "dataset" in self.__dict__:
             self._check_data(self.dataset.fingerprint)
         if restored.meta.get("code_hash") != self.code_hash and distributed.is_first():
@@ -637,9 +637,9 @@ class Run:
         Other than 0 once the run went on with another batch size; of the checkpoint
         that was restored.
         """
-        if self._batches is None:
+        if self._rows_taken is None:
             return 0
-        before, size = self._batches, self.settings.training.batch_size
+        before, size = self._rows_taken, self.settings.training.batch_size
         return before["offset"] + step * (before["batch_size"] - size)
 
     def _check_data(self, given: str) -> None:

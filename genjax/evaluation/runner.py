@@ -151,9 +151,7 @@ class Evaluator(Generic[StateT]):
         """The metrics that a call gives; the model computes nothing for it."""
         found = set(baseline_metrics(self._baselines, self._spec))
         if self._experiment.evaluate or self._experiment.likelihood:
-            batches = self._test_batches()
-            batch, mask = next(batches)
-            batches.close()
+            batch, mask = next(self._test_batches())
             values, log_prob, _ = jax.eval_shape(
                 self._per_example, abstract_state, batch, mask, self._test_key
             )

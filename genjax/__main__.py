@@ -1,6 +1,5 @@
 """The program: `genjax`, `python -m genjax`, and in a clone `python launch.py`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if "jax" not in sys.modules:  # first words before the imports, which take seconds
         print(f"genjax {genjax.__version__}: starting", file=sys.stderr, flush=True)
-    from genjax import commandline
+    from genjax import commandline, disk
     from genjax.typing import DivergedError, SaveError, Stopped, UserError
 
     try:
@@ -39,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SaveError as error:
         return _say(error, EXIT_NOT_SAVED)
     except BrokenPipeError:  # the reader of the output has had enough, like `head`
-        # what is still in the buffer would fail once more at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        disk.drop_output()
         return EXIT_NO_READER
     return 0
 

@@ -1,7 +1,9 @@
 """What a user may get wrong in a config or a call, answered in one sentence."""
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from genjax.typing import DataSpec, UserError
 
@@ -31,6 +33,21 @@ def near_multiples(size: int, factor: int) -> str:
     """The words "24 or 32": the sizes about `size` that divide by the factor."""
     below, above = size // factor * factor, -(-size // factor) * factor
     return f"{below} or {above}" if 0 < below < above else str(above)
+
+
+def local_path(path: str | os.PathLike[str], name: str) -> Path:
+    """The absolute path. Raises UserError for none, and for one of another machine.
+
+    name: of the flag or argument, for the message.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise UserError(f"{name} needs a path, and is empty")
+    if "://" in text:
+        raise UserError(
+            f"{name}={text} is no local path: give one, say of a mounted disk or bucket"
+        )
+    return Path(text).expanduser().absolute()
 
 
 def images_only(model: str, spec: DataSpec) -> None:

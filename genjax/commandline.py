@@ -18,10 +18,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genjax import configs, fields
-from genjax.choices import nearest
+from genjax.choices import local_path, nearest
 from genjax.data import datasets
 from genjax.export import folder as export
-from genjax.fields import Count, Field, NonNegative, Steps
+from genjax.fields import Count, Field, LocalPath, NonNegative, Steps
 from genjax.modes.mode import Mode
 from genjax.modes.table import MODES, find_mode
 from genjax.run import Run, check_trained
@@ -38,8 +38,8 @@ HELP = ("--help", "-h", "-help")
 class Flags:
     """The flags of every mode, beside --config.section.field."""
 
-    config: str | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
-    workdir: str | None = (
+    config: LocalPath | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
+    workdir: LocalPath | None = (
         None  # of a run or exported model, or trained/<name>; default runs/<config>
     )
     mode: str = "train"  # what to do
@@ -240,7 +240,7 @@ def places(flags: Flags, mode: Mode) -> tuple[Path, Path]:
 def workdir_of(flags: Flags) -> Path:
     """--workdir, or runs/<config name>[_<variant>]."""
     if flags.workdir is not None:
-        return Path(flags.workdir).expanduser().absolute()
+        return local_path(flags.workdir, "--workdir")
     assert flags.config is not None
     file, _, variant = flags.config.partition(":")
     name = Path(file).stem + (f"_{variant}" if variant else "")
@@ -262,7 +262,9 @@ def override(
         changed = configs.merged(stated, configs.nested(values))
         known = configs.flatten(configs.described(changed, beside))
     kept = {n: v for n, v in configs.flatten(changed).items() if n in known}
-    return configs.complete(configs.nested(kept), beside)
+    config = configs.complete(configs.nested(kept), beside)
+    configs.check_used(config, texts, beside)
+    return config
 
 
 def for_data(

@@ -13,7 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from ml_collections.config_dict import placeholder
 from genjax import fields
 from genjax.choices import nearest
 from genjax.experiment import Experiment
-from genjax.fields import Count, Field, Seed, Share, Steps
+from genjax.fields import Count, Field, LocalPath, Seed, Share, Steps
 from genjax.typing import DataSpec, UserError
 from genjax.variants import tiny
 
@@ -37,7 +37,7 @@ class Side:
     """One of two domains of the data set "domains"."""
 
     name: str | None = None  # any data set of images
-    dir: str | None = None  # folder of the data; None: data.dir
+    dir: LocalPath | None = None  # folder of the data; None: data.dir
     train_split: str | None = None  # for TFDS: the split for training
     eval_split: str | None = None  # for TFDS: the split for evaluation
     label: int | None = None  # only the images of this class
@@ -48,7 +48,7 @@ class Data:
     """The data (`genjax.data.datasets.load`). None: the default of the data set."""
 
     name: str = "digits"  # digits, folder, npz, hf:NAME, domains, a density, or TFDS's
-    dir: str | None = None  # folder of the data, or the .npz; None: TFDS_DATA_DIR
+    dir: LocalPath | None = None  # folder of the data, or the .npz; None: TFDS_DATA_DIR
     train_split: str | None = None  # for TFDS and hf: the split for training
     eval_split: str | None = None  # for TFDS, hf and digits: the split for evaluation
     image_size: Count | None = None  # images are cropped and resized to this side
@@ -279,6 +279,26 @@ def check(stated: Mapping[str, Any], beside: Path | None = None) -> tuple[Common
     read = fields.read(Common, mine), fields.read(own, theirs)
     _check_together(*read)
     return read
+
+
+def check_used(
+    config: ConfigDict, names: Iterable[str], beside: Path | None = None
+) -> None:
+    """Raises UserError for a field, "likelihood.draws" say, that would change nothing.
+
+    names: of the fields that the user asks for. A section names those that its other
+    fields rule out by a property `ignored`.
+    """
+    for part in check(config.to_dict(), beside):
+        for section in dataclasses.fields(part):
+            ignored = getattr(getattr(part, section.name), "ignored", {})
+            for name in names:
+                home, _, field = name.partition(".")
+                if home == section.name and field in ignored:
+                    raise UserError(
+                        f"config.{name} {ignored[field]}: leave it out, or choose "
+                        f"another {home}.method"
+                    )
 
 
 def make_experiment(

@@ -1,15 +1,42 @@
 """Files written whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
+import json
 import os
 import shutil
+import struct
+import sys
+import tempfile
+import tokenize
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from genjax.typing import SaveError
+from genjax.typing import SaveError, UserError
+
+# What NumPy and the readers below it raise of a file that is not as it was written.
+DAMAGE = (
+    OSError,
+    ValueError,  # UnicodeDecodeError, JSONDecodeError
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,  # of the header of an .npy, which is Python
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 PART = ".part"  # how the names of unfinished files end
 
@@ -25,6 +52,34 @@ def saving(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free "
             "on that disk"
         ) from error
+
+
+@contextlib.contextmanager
+def claiming(path: Path, name: str) -> Iterator[None]:
+    """Turns an OSError inside, before any work, into the sentence for the user.
+
+    name: what comes before the path, like "the workdir ".
+    Raises SaveError where the disk is full, UserError where the place is not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing(path)).free
+            raise SaveError(
+                f"{name}{path} cannot be written: the disk is full ({free:,} bytes "
+                "and perhaps no file more are free)"
+            ) from error
+        why = error.strerror or error
+        raise UserError(f"{name}{path} cannot be written: {why}") from error
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Makes the folder and writes to a nameless file in it, as `claiming` says."""
+    with claiming(folder, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
 
 
 @contextlib.contextmanager
@@ -78,6 +133,28 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(content)
+
+
+def drop_output() -> None:
+    """Sends the rest of the standard output nowhere: its reader, `head` say, has gone.
+
+    What is still in the buffer would fail once more at the exit.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def short(error: BaseException) -> str:
+    """The error in words, without the rest of one that quotes a whole file."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def from_json(text: str | bytes) -> Any:
+    """What the text says. Raises ValueError for all that is not JSON."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:  # a damaged file may nest a thousand brackets
+        raise ValueError("it nests too deep") from error
 
 
 def _existing(path: Path) -> Path:

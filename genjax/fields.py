@@ -36,11 +36,12 @@ from typing import (
     get_type_hints,
 )
 
-from genjax.choices import nearest, one_of
+from genjax.choices import local_path, nearest, one_of
 from genjax.typing import UserError
 
 SectionT = TypeVar("SectionT")
 REQUIRED = dataclasses.MISSING
+LARGEST = 2**31 - 1  # of an int whose range has no end: devices count in 32 bits
 
 
 class Range(NamedTuple):
@@ -66,6 +67,10 @@ class Range(NamedTuple):
         return f"in {self.low:.10g} ... {self.high:.10g}"
 
 
+class Local(NamedTuple):
+    """Annotates a text: a path on this machine."""
+
+
 Positive = Annotated[float, Range(0.0, above=True)]
 NonNegative = Annotated[float, Range(0.0)]
 Share = Annotated[float, Range(0.0, 1.0)]
@@ -73,6 +78,7 @@ Decay = Annotated[float, Range(0.0, 1.0, below=True)]
 Count = Annotated[int, Range(1)]
 Steps = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
+LocalPath = Annotated[str, Local()]
 
 
 class Field(NamedTuple):
@@ -270,6 +276,8 @@ def _value(kind: Any, value: Any, name: str, default: Any = REQUIRED) -> Any:
             whole = default if isinstance(default, section) else None
             given = _values(fields_of(section), value, f"{name}.", whole)
             return dataclasses.replace(whole, **given) if whole else section(**given)
+        if not isinstance(value, Mapping):
+            raise UserError(f"config.{name} must be a section, not {value!r}")
         return _values(_fields_with(section, value), value, at=f"{name}.")
     if origin in (Union, types.UnionType):  # sections use "X | None" only
         inner = next(a for a in arguments if a is not types.NoneType)
@@ -279,8 +287,7 @@ def _value(kind: Any, value: Any, name: str, default: Any = REQUIRED) -> Any:
     elif origin is Annotated:
         value = _value(arguments[0], value, name)
         for limit in arguments[1:]:
-            if isinstance(limit, Range) and not limit.holds(float(value)):
-                raise UserError(f"config.{name} must be {limit}, not {value}")
+            _check_limit(limit, value, name)
     elif origin is tuple or origin is Sequence:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise UserError(f"config.{name} must be a tuple, not {value!r}")
@@ -289,6 +296,17 @@ def _value(kind: Any, value: Any, name: str, default: Any = REQUIRED) -> Any:
     elif kind in (bool, int, float, str):
         return _plain(kind, value, name)
     return value
+
+
+def _check_limit(limit: Any, value: Any, name: str) -> None:
+    if isinstance(limit, Local):
+        local_path(value, f"config.{name}")
+    if not isinstance(limit, Range):
+        return
+    if not limit.holds(value):
+        raise UserError(f"config.{name} must be {limit}, not {value}")
+    if isinstance(value, int) and value > LARGEST and limit.high == math.inf:
+        raise UserError(f"config.{name} must be at most {LARGEST}, not {value}")
 
 
 def _plain(kind: type, value: Any, name: str) -> Any:

@@ -31,6 +31,7 @@ from genjax.data.split import Dataset, split_from_arrays
 from genjax.diffusion.solvers import SOLVERS
 from genjax.evaluation import extractors, score
 from genjax.evaluation.coder import Coder
+from genjax.evaluation.neighbors import spread
 from genjax.evaluation.runner import Evaluator, Result
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.experiment import Experiment
@@ -85,6 +86,7 @@ def load(
     config = configs.complete(
         configs.merged(before, changes), beside=stored.config_file
     )
+    configs.check_used(config, configs.flatten(overrides or {}), stored.config_file)
     folder.check_same_config(place, config.to_dict(), stored=before)
     return Run(
         workdir,
@@ -150,6 +152,7 @@ class Run:
         self._spec, self._step, self._stop = spec, step, stop
         self.override_config, self.exported = override_config, exported
         self._trained_on: str | None = None  # the checkpoint's data, once it is read
+        self._rows_taken: Mapping[str, int] | None = None  # the checkpoint's, likewise
         if exported is not None:
             self._trained_on = exported.stored.fingerprint
             if step not in (None, exported.step):
@@ -345,6 +348,9 @@ class Run:
                 f"{what}: {self.spec.name} has "
                 f"{known if self.spec.num_classes else 'no classes'}, not {wrong[0]}"
             )
+        self._check_takes_labels()
+
+    def _check_takes_labels(self) -> None:
         if self.experiment.sample is not None:
             # a model that was trained without labels says so, before it is drawn from
             jax.eval_shape(
@@ -549,6 +555,7 @@ class Run:
             keep=full,
             should_stop=self.stop,
         )
+        drawn = self._labels_as_in_data() if labels is None else None
         return Evaluator(
             self.experiment,
             spec=self.spec,
@@ -558,7 +565,8 @@ class Run:
             seed=seed,
             num_samples=settings.num_samples,
             sample_chunk=settings.batch_size,
-            labels=None if labels is None else np.array(labels, np.int32),
+            labels=drawn if labels is None else np.array(labels, np.int32),
+            labels_from="as often as in the training split" if labels is None else None,
             extractor=network,
             modes=score.known_modes(self.spec.name),
             full=full,
@@ -566,6 +574,24 @@ class Run:
             mesh=self.compiled.mesh,
             should_stop=self.stop,
         )
+
+    def _labels_as_in_data(self) -> np.ndarray | None:
+        """The classes of training examples, mixed; None for a model without labels.
+
+        Classes drawn evenly would count as a fault of the model where the data's are
+        not even.
+        """
+        num, split = self.settings.evaluation.num_samples, self.dataset.train
+        if not (num and self.spec.num_classes and self.experiment.sample):
+            return None
+        try:
+            self._check_takes_labels()
+        except UserError:
+            return None
+        rows = spread(len(split), num)
+        arrays = split.arrays
+        labels = arrays["label"][rows] if arrays else split.read(rows)["label"]
+        return np.random.RandomState(0).permutation(labels)
 
     # --- data -------------------------------------------------------------------------
 
@@ -642,6 +668,7 @@ class Run:
         if restored is None:
             return None
         self._trained_on = restored.meta.get("data")
+        self._rows_taken = restored.meta.get("batches") or self._batches_of_config()
         if "dataset" in self.__dict__:
             self._check_data(self.dataset.fingerprint)
         self._tell_other_code(restored.meta.get("code_hash"), restored.step)
@@ -654,6 +681,25 @@ class Run:
                 f"step {step} of {self.workdir} was trained",
                 file=sys.stderr,
             )
+
+    def _batches_of_config(self) -> dict[str, int] | None:
+        # of a checkpoint that is older than this note
+        try:
+            config = folder.read_config(self.workdir)
+            return {"batch_size": config["training"]["batch_size"], "offset": 0}
+        except (UserError, LookupError, TypeError):
+            return None
+
+    def row_offset(self, step: int) -> int:
+        """Training examples seen before `step`, less step * training.batch_size.
+
+        Other than 0 once the run went on with another batch size; of the checkpoint
+        that was restored.
+        """
+        if self._rows_taken is None:
+            return 0
+        before, size = self._rows_taken, self.settings.training.batch_size
+        return before["offset"] + step * (before["batch_size"] - size)
 
     def _check_data(self, given: str) -> None:
         stored = self._trained_on

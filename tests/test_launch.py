@@ -3,6 +3,7 @@
 What needs a process of its own runs in one; the rest calls `launch.main`.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -318,8 +319,41 @@ MISTAKES = {
     "no run": (["--mode=sample", "--workdir=W"], "was a run ever started"),
     "pairs": (["--config=C", "--mode=latents", "--pairs=3;4"], "--pairs"),
     "no codes": (["--config=C", "--mode=latents"], "train first"),
+    "a bucket": (["--config=C", "--workdir=gs://a/b"], "=gs://a/b is no local path"),
+    "a bucket's config": (["--config=s3://a/b.py"], "=s3://a/b.py is no local path"),
+    "a bucket of data": (["--config=C", "--config.data.dir=gs://a"], "data.dir=gs://a"),
+    "a bucket of samples": (
+        ["--config=C", "--mode=sample", "--out=gs://a/b"],
+        "--out=gs://a/b is no local path",
+    ),
+    "no folder": (["--config=C", "--workdir="], "--workdir needs a path"),
+    "too many steps": (
+        ["--config=C", "--config.training.num_steps=1e20"],
+        "training.num_steps must be at most 2147483647",
+    ),
+    "option of another likelihood": (
+        ["--config=C", "--config.likelihood.draws=4"],
+        "is of method='bound' and 'vlb', and 'ode' would not use it",
+    ),
     "half a cluster": (["--config=C", "--num_processes=2"], "--coordinator"),
 }
+
+
+def test_a_disk_that_is_full_from_the_start_is_one_sentence(tmp_path, capsys):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        with contextlib.suppress(OSError):
+            (small / "filled").write_bytes(bytes(2**17))
+        flags = (f"--config={CONFIG}", f"--workdir={small / 'run'}")
+        _, said = run_here(capsys, *flags, expect=78)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert said.startswith("genjax: the workdir") and said.count("\n") == 1
+    assert "the disk is full" in said
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -328,7 +362,7 @@ def test_a_mistake_is_one_sentence(mistake, tmp_path, capsys):
     workdir = tmp_path / "run"
     known = {"--config=C": f"--config={CONFIG}", "--workdir=W": f"--workdir={workdir}"}
     flags = [known.get(flag, flag) for flag in flags]
-    _, said = run_here(capsys, *flags, f"--workdir={workdir}", expect=2)
+    _, said = run_here(capsys, f"--workdir={workdir}", *flags, expect=2)
     assert said.startswith("genjax: ") and words in said
     assert "Traceback" not in said and said.count("\n") <= 2
     assert not workdir.exists() or {p.name for p in workdir.iterdir()} <= {"LOCK"}
@@ -351,8 +385,8 @@ UNABLE = {  # of a model without labels, codes, ...; said before data are loaded
     "labels": (["--mode=sample", "--labels=1"], "trained without labels"),
     "labels of the data": (["--mode=sample", "--labels=8"], "the classes 0 ... 7"),
     "codes": (["--mode=latents"], "needs a model with a code"),
-    "two domains": (["--mode=translate", "--extractor=x"], "two domains"),
-    "out": (["--mode=sample", "--out=/proc/x"], "--out=/proc/x cannot be made"),
+    "two domains": (["--mode=translate"], "two domains"),
+    "out": (["--mode=sample", "--out=/proc/x"], "--out=/proc/x cannot be written"),
     "step": (["--mode=sample", "--step=7"], "7"),
     "labels of the likelihood": (["--mode=classify"], "is not given a label"),
 }

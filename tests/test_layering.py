@@ -43,12 +43,12 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "training": BASE | {"disk", "experiment", "fields", "state", "streams"},
     "configs": BASE | {"choices", "experiment", "fields", "variants"},
     "evaluation": BASE
-    | {"axes", "choices", "experiment", "log_likelihood", "nn"}
+    | {"axes", "choices", "disk", "experiment", "log_likelihood", "nn"}
     | {"objectives"},
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},
-    "evaluation.__main__": BASE | {"evaluation", "data", "disk", "training"},
-    "export": BASE | {"disk", "evaluation", "state", "training"},
+    "evaluation.__main__": BASE | {"choices", "evaluation", "data", "disk", "training"},
+    "export": BASE | {"choices", "disk", "evaluation", "state", "training"},
     # where they all meet
     "run": BASE
     | {"choices", "configs", "data", "diffusion", "evaluation", "experiment", "export"}

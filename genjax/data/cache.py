@@ -22,7 +22,7 @@ from absl import logging
 
 from genjax.data.readahead import read_ahead
 from genjax.data.split import Split, split_from_arrays
-from genjax.disk import remove_parts, replacing
+from genjax.disk import DAMAGE, from_json, remove_parts, replacing
 from genjax.typing import UserError
 
 # A split of up to this many decoded bytes is cached and mapped; a larger one is decoded
@@ -88,7 +88,7 @@ def _open(
     if not _file(stem, "json").exists():
         return None
     try:
-        checksums = json.loads(_file(stem, "json").read_text())
+        checksums = from_json(_file(stem, "json").read_text())
         arrays = {}
         for name, (shape, dtype) in wanted.items():
             mapped = np.load(
@@ -101,7 +101,7 @@ def _open(
             if zlib.crc32(array.data) != checksums[name]:
                 raise ValueError(f"the checksum of {name} differs")
             arrays[name] = array
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except DAMAGE as error:
         logging.warning("decoding again: the cached %s is damaged: %s", stem, error)
         return None
     return arrays

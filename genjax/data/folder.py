@@ -73,8 +73,11 @@ def pictures(
     Options and errors are those of `folder`; sub-folders mean nothing.
     """
     root = _checked_root(dir)
+    names = pictures_below(root)
+    if not names:
+        raise UserError(f"{root} holds no pictures ({', '.join(ENDINGS)})")
     how = Reading(image_size=image_size, color=color)
-    return all_of(root.name, _found_in(root), how)
+    return all_of(root.name, picture_set(root, names), how)
 
 
 def _checked_root(dir: str | None) -> Path:

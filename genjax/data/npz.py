@@ -1,8 +1,6 @@
 """An .npz of arrays as a data set, or as one set of examples."""
 
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +10,12 @@ from PIL import Image
 from genjax.data.crop import CROPS, Crop
 from genjax.data.picture_split import held_out
 from genjax.data.split import Dataset, fingerprint_of, image_spec, split_from_arrays
+from genjax.disk import DAMAGE, short
 from genjax.typing import UserError
 
 Images = UInt8[np.ndarray, "n h w c"]
 
 _ARRAYS = ("images", "labels", "test_images", "test_labels")
-_DAMAGED = (
-    ValueError,
-    OSError,
-    EOFError,
-    MemoryError,  # a head that claims too much
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def npz(
@@ -97,10 +87,9 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
                 raise ValueError("it holds one array without a name, as an .npy does")
             known = ", ".join(stored.files) or "nothing"
             found = {name: stored[name] for name in names if name in stored.files}
-    except _DAMAGED as error:
-        said = str(error).strip().split("\n")[0] or type(error).__name__
+    except DAMAGE as error:
         raise UserError(
-            f"{path} cannot be read ({said}): it must be an .npz of arrays, as "
+            f"{path} cannot be read ({short(error)}): it must be an .npz of arrays, as "
             "np.savez(file, images=..., labels=...) writes it, without pickles"
         ) from error
     if not found:

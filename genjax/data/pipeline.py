@@ -38,14 +38,16 @@ def _permutation(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, 
 
 
 def rows(
-    seed: int, step: int, *, batch_size: int, num_examples: int
+    seed: int, step: int, *, batch_size: int, num_examples: int, offset: int = 0
 ) -> Int64[np.ndarray, " batch_size"]:
     """The rows of training step `step`: a pure function of its arguments.
 
     The stream of one fresh permutation an epoch, cut into batches: every example comes
     exactly once an epoch, and a batch may cross an epoch's end.
+    offset: rows that the steps before this one took more than step * batch_size, where
+    the batch size has changed since; negative if fewer.
     """
-    first = step * batch_size
+    first = offset + step * batch_size
     parts, wanted = [], batch_size
     while wanted > 0:
         epoch, offset = divmod(first, num_examples)
@@ -112,11 +114,13 @@ class TrainFeed:
         batch_size: int,
         sharding: NamedSharding,
         resident: bool | None = None,
+        offset: int = 0,
     ):
         """Put the split on the devices, or get ready to stream it.
 
         sharding: of a batch's first axis, over all devices of the mesh.
         resident: None keeps splits of up to RESIDENT_BYTES on the devices.
+        offset: of `rows`.
 
         Raises UserError where the batch does not fit the split or the devices, or where
         a split that is not in memory is to be resident.
@@ -132,7 +136,7 @@ class TrainFeed:
                 "devices; let it be streamed"
             )
         self._split = split
-        self._seed = seed
+        self._seed, self._offset = seed, offset
         self._layout = _BatchLayout(sharding, batch_size)
         self._ahead: grain.DatasetIterator | None = None
         self._ahead_step = -1
@@ -171,7 +175,8 @@ class TrainFeed:
     def rows(self, step: int) -> Int64[np.ndarray, " batch"]:
         """The rows of the whole batch of this step."""
         size, num = self._layout.batch_size, len(self._split)
-        return rows(self._seed, step, batch_size=size, num_examples=num)
+        order = {"batch_size": size, "num_examples": num, "offset": self._offset}
+        return rows(self._seed, step, **order)
 
     def _local_rows(self, step: int) -> Int64[np.ndarray, " local"]:
         return self.rows(step)[self._layout.positions]

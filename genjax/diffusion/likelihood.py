@@ -32,10 +32,21 @@ from genjax.scale import Scale
 from genjax.state import TrainState
 from genjax.typing import Array, Batch, Key, UserError
 
+_OWNERS = {
+    "trace": ("ode",),
+    "tolerance": ("ode",),
+    "draws": ("bound", "vlb"),
+    "logsnr": ("bound",),
+}
+"""{option: the methods that take it}."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """How log p is computed."""
+    """How log p is computed.
+
+    A config may state options of several methods, to choose among by one flag.
+    """
 
     method: Literal["none", "ode", "bound", "vlb"] = "ode"  # none: it is not taken
     trace: Trace = "hutchinson"  # ode: of the flow's Jacobian; exact costs D passes
@@ -46,6 +57,16 @@ class Likelihood:
     def __post_init__(self) -> None:
         if self.method == "bound" and self.draws is None:
             raise UserError("config.likelihood.draws=None is for method='vlb' only")
+
+    @property
+    def ignored(self) -> dict[str, str]:
+        """{field: why} of the fields that the method has no use for."""
+        return {
+            option: f"is of method={' and '.join(map(repr, owners))}, and "
+            f"{self.method!r} would not use it"
+            for option, owners in _OWNERS.items()
+            if self.method not in owners
+        }
 
     def of(self, model: DiffusionModel) -> LogLikelihood[TrainState] | None:
         """The log-likelihood of a model, given labels if it is conditional.

@@ -1,4 +1,4 @@
-"""The probability-flow ODE, solved in t: a deterministic map of noise to data and back.
+"""The probability-flow ODE: a deterministic map of noise to data and back.
 
 With eps = (x - alpha x0) / sigma and x0 = denoise(x, t)
 
@@ -6,6 +6,10 @@ With eps = (x - alpha x0) / sigma and x0 = denoise(x, t)
 
 has the marginals of the path (Song et al. 2021, arXiv:2011.13456, eq. 13, written for
 any path). `multistep` solves the same flow in log-SNR.
+
+`euler`, `midpoint` and `heun` step in t; on paths that say so (`paths.ve`) in sigma, as
+EDM does (Karras et al. 2022, arXiv:2206.00364, section 3): there alpha = 1, and (1) is
+dx/dsigma = eps.
 
 A step that ends at t = 0 is x = denoise(x, t) instead, one evaluation: sigma' may be
 infinite at 0, and no network is trained there.
@@ -15,7 +19,7 @@ along: the x at all the times, (n, B, ...), and not only at the last.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import jax
@@ -43,6 +47,24 @@ def velocity(denoise: Denoise, path: GaussianPath) -> Slope:
     return slope
 
 
+class _Clock(NamedTuple):
+    """What the steps are taken in. slope: dx/du at (x, t). of: u(t). time: t(u)."""
+
+    slope: Slope
+    of: Callable[[Array], Array]
+    time: Callable[[Array], Array]
+
+
+def _clock(denoise: Denoise, path: GaussianPath) -> _Clock:
+    if not path.steps_in_sigma:
+        return _Clock(velocity(denoise, path), lambda t: t, lambda t: t)
+
+    def eps(x: Array, t: Array) -> Array:
+        return convert(denoise(x, t), x, t, path=path, source="x0", target="eps")
+
+    return _Clock(eps, path.sigma, lambda sigma: path.time(-2.0 * jnp.log(sigma)))
+
+
 def euler(
     denoise: Denoise,
     x: Float[Array, " b *d"],
@@ -55,10 +77,10 @@ def euler(
 
     Order 1, one evaluation a step. The times may also rise, from above 0.
     """
-    slope = velocity(denoise, path)
+    clock = _clock(denoise, path)
 
     def step(xt: Array, t: Array, s: Array) -> Array:
-        return xt + (s - t) * slope(xt, t)
+        return xt + (clock.of(s) - clock.of(t)) * clock.slope(xt, t)
 
     return _scan(step, denoise, x, times, along)
 
@@ -75,11 +97,13 @@ def midpoint(
 
     Order 2, two evaluations a step. The times may also rise, from above 0.
     """
-    slope = velocity(denoise, path)
+    clock = _clock(denoise, path)
 
     def step(xt: Array, t: Array, s: Array) -> Array:
-        middle = 0.5 * (t + s)
-        return xt + (s - t) * slope(xt + (middle - t) * slope(xt, t), middle)
+        here, there = clock.of(t), clock.of(s)
+        middle = 0.5 * (here + there)
+        halfway = xt + (middle - here) * clock.slope(xt, t)
+        return xt + (there - here) * clock.slope(halfway, clock.time(middle))
 
     return _scan(step, denoise, x, times, along)
 
@@ -108,10 +132,10 @@ def heun(
     churn_noise: S_noise, a factor of the noise.
     Raises ValueError if churn > 0 comes without a key.
     """
-    slope = velocity(denoise, path)
+    clock = _clock(denoise, path)
 
     def step(xt: Array, t: Array, s: Array) -> Array:
-        return _heun_step(slope, xt, t, s)
+        return _heun_step(clock, xt, t, s)
 
     if churn == 0.0:
         return _scan(step, denoise, x, times, along)
@@ -148,13 +172,13 @@ def invert(
     the time before it, where there should be hardly any noise.
     along: the first of the states is x and the last the noise.
     """
-    slope = velocity(denoise, path)
+    clock = _clock(denoise, path)
     times = jnp.asarray(times, x.dtype)[::-1]
 
     def step(xt: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
         t, s = now
         up = jax.lax.cond(
-            t > 0.0, lambda xt: _heun_step(slope, xt, t, s), lambda xt: xt, xt
+            t > 0.0, lambda xt: _heun_step(clock, xt, t, s), lambda xt: xt, xt
         )
         return up, None
 
@@ -235,9 +259,9 @@ def path_energy(
     return jnp.mean(jax.lax.scan(step, x, times)[1], axis=0)
 
 
-def _heun_step(slope: Slope, xt: Array, t: Array, s: Array) -> Array:
-    first = slope(xt, t)
-    return xt + (s - t) * 0.5 * (first + slope(xt + (s - t) * first, s))
+def _heun_step(clock: _Clock, xt: Array, t: Array, s: Array) -> Array:
+    stride, first = clock.of(s) - clock.of(t), clock.slope(xt, t)
+    return xt + stride * 0.5 * (first + clock.slope(xt + stride * first, s))
 
 
 def _noised_back(

@@ -29,11 +29,14 @@ class GaussianPath:
 
     inverse: the t of a log-SNR, in closed form; None where there is none. It may leave
         [0, 1] where no t has that log-SNR.
+    steps_in_sigma: `ode.euler`, `midpoint` and `heun` step in sigma instead of t. For
+        alpha = 1 throughout, where dx/dsigma = eps hardly changes along a trajectory.
     """
 
     alpha: Schedule
     sigma: Schedule
     inverse: Schedule | None = None
+    steps_in_sigma: bool = False
 
     def logsnr(self, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
         """log(alpha^2 / sigma^2): infinite at t = 0, falling."""
@@ -190,13 +193,14 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> GaussianPath:
     sigma(t)^2 = sigma_min^2 ((sigma_max / sigma_min)^(2t) - 1), which is the SDE's own
     variance from the data on. The paper and its code leave out the -1 and so have a
     jump of sigma_min at t = 0. Noise at t = 1 has the standard deviation sigma(1), not
-    1: start samplers there.
+    1: start samplers there. A step in t would multiply sigma, so solvers step in sigma.
     """
     growth = 2.0 * math.log(sigma_max / sigma_min)
     return GaussianPath(
         alpha=jnp.ones_like,
         sigma=lambda t: sigma_min * jnp.sqrt(jnp.expm1(growth * t)),
         inverse=lambda logsnr: jnp.log1p(jnp.exp(-logsnr) / sigma_min**2) / growth,
+        steps_in_sigma=True,
     )
 
 

@@ -18,14 +18,14 @@ once for each number of samples, in floors/ of $GENJAX_CACHE, or else of
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from genjax.choices import local_path
 from genjax.data import datasets
-from genjax.disk import write_atomically
+from genjax.disk import check_writable, drop_output, write_atomically
 from genjax.evaluation import classifiers, extractors, score
 from genjax.evaluation.train_classifier import accuracy
 from genjax.training import compile, metrics
@@ -36,11 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Does what the command line says, and returns the exit code."""
     options = parse(argv)
     try:
+        for flag in ("samples", "out", "data_dir"):
+            if (given := getattr(options, flag)) is not None:
+                setattr(options, flag, local_path(given, f"--{flag}"))
+        if options.out:
+            check_writable(options.out.parent, "the folder ")
         if options.train:
             train(options.train, options.data_dir)
         else:
             compile.use_persistent_cache()
             print(metrics.to_json(work(options), indent=2))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
+        return 141  # as of a program that SIGPIPE ends
     except (UserError, SaveError) as error:
         print(f"genjax: {error}", file=sys.stderr)
         return 2
@@ -56,7 +65,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--samples", type=Path, help="folder of pictures, or .npz")
+    task.add_argument("--samples", help="folder of pictures, or .npz")
     task.add_argument("--reference", help="data set, folder or .npz to sum up")
     task.add_argument("--train", choices=extractors.NAMES, help="network to train")
     parser.add_argument("--data", help="to compare with: data set, folder or .npz")
@@ -69,9 +78,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--extractor", help="network to compare in; default: pixels")
     parser.add_argument("--image_size", type=int, help="resizes the data, no samples")
     parser.add_argument("--data_dir", help="where TFDS keeps its data sets")
-    parser.add_argument("--out", type=Path, help="file for the same JSON")
+    parser.add_argument("--out", help="file for the same JSON")
     options = parser.parse_args(argv)
-    if options.samples and not options.data:
+    if options.samples is not None and not options.data:
         parser.error("--samples needs --data, what to compare them with")
     return options
 

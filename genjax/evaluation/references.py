@@ -10,14 +10,13 @@ import hashlib
 import io
 import json
 import re
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import logging
 
+from genjax.disk import DAMAGE
 from genjax.evaluation import extractors
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.frechet import SampleMoments
@@ -65,16 +64,7 @@ def find(
     try:
         found = from_bytes(path.read_bytes())
         return found if keep else without_rows(found)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         logging.warning("not used: the kept summary %s is damaged: %s", path, error)
         return None
 

@@ -25,6 +25,7 @@ from genjax.evaluation.kept import Keep
 from genjax.evaluation.likelihood_table import likelihood_metrics, likelihood_protocol
 from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
+    floor_protocol,
     floors,
     not_available,
     sample_metrics,
@@ -80,6 +81,7 @@ class Evaluator(Generic[StateT]):
         num_samples: int,
         sample_chunk: int,
         labels: np.ndarray | None = None,
+        labels_from: str | None = None,
         extractor: Extractor | None = None,
         modes: Modes | None = None,
         full: bool = False,
@@ -95,7 +97,8 @@ class Evaluator(Generic[StateT]):
             process has it whole.
         key: all draws come from it; `seed` is only written into the protocol.
         num_samples: 0 draws none.
-        labels: for class-conditional samples, see `generate`.
+        labels: for class-conditional samples, see `generate`. labels_from: whence they
+            are, in words, for the protocol; None: as they are.
         modes: of the data, for points, where they are known.
         full: the panel as well, which takes a minute and more; the reference must be
             summarized with keep=True. keep_floors: see `Panel`.
@@ -113,7 +116,7 @@ class Evaluator(Generic[StateT]):
         self._seed = seed
         self._num_samples = num_samples
         self._sample_chunk = sample_chunk
-        self._labels = labels
+        self._labels, self._labels_from = labels, labels_from
         self._extractor = extractor
         self._modes = modes
         self._full = full
@@ -144,6 +147,21 @@ class Evaluator(Generic[StateT]):
         protocol = self._protocol(weights)
         protocol["not_finite"] = [k for k, v in metrics.items() if not math.isfinite(v)]
         return {"protocol": protocol, "metrics": metrics}
+
+    def names(self, abstract_state: StateT) -> set[str]:
+        """The metrics that a call gives; the model computes nothing for it."""
+        found = set(baseline_metrics(self._baselines, self._spec))
+        if self._experiment.evaluate or self._experiment.likelihood:
+            batch, mask = next(self._test_batches())
+            values, log_prob, _ = jax.eval_shape(
+                self._per_example, abstract_state, batch, mask, self._test_key
+            )
+            found |= values.keys()
+            if log_prob is not None:
+                found |= likelihood_metrics(np.zeros(len(mask)), self._spec).keys()
+        if self._experiment.sample is not None and self._num_samples:
+            found |= self._floors.keys() | self._scores_of(self._test).keys()
+        return found
 
     # What is asked of the model.
 
@@ -206,7 +224,14 @@ class Evaluator(Generic[StateT]):
             extractor=self._extractor,
             keep=self._full,
         )
-        metrics = sample_metrics(
+        metrics = self._scores_of(samples)
+        if self._full and self._panel.missing(samples.count) is None:
+            metrics |= self._panel(samples)
+            self.nearest_training = self._nearest_training(samples)
+        return metrics | self._floors
+
+    def _scores_of(self, samples: Summary) -> dict[str, float]:
+        return sample_metrics(
             samples,
             reference=self._reference,
             test=self._test,
@@ -215,10 +240,6 @@ class Evaluator(Generic[StateT]):
             modes=self._modes,
             num_classes=self._spec.num_classes,
         )
-        if self._full and self._panel.missing(samples.count) is None:
-            metrics |= self._panel(samples)
-            self.nearest_training = self._nearest_training(samples)
-        return metrics | self._floors
 
     def _nearest_training(self, samples: Summary) -> np.ndarray:
         """(n, 1 + k, *shape): samples, each with its nearest training examples."""
@@ -310,8 +331,10 @@ class Evaluator(Generic[StateT]):
             protocol["sample_labels"] = (
                 "the model's"
                 if self._labels is None
-                else f"in turn {', '.join(str(label) for label in self._labels)}"
+                else self._labels_from
+                or f"in turn {', '.join(str(label) for label in self._labels)}"
             )
+            protocol |= floor_protocol(self._test, self._num_samples)
             if self._full and self._panel.missing(self._num_samples) is None:
                 protocol |= self._panel.protocol(self._num_samples)
         return protocol

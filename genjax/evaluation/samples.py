@@ -110,6 +110,14 @@ def sample_protocol(
     return protocol
 
 
+def floor_protocol(test: Summary, num_samples: int) -> dict[str, Any]:
+    """Of how many rows the Frechet distances are, and those that are their floors."""
+    sizes = f"{num_samples} samples, {test.count} rows of the test split for the floor"
+    if test.count < num_samples:
+        sizes += "; of more rows a distance is smaller, so it may lie below its floor"
+    return {"n_floor": test.count, "frechet_sizes": sizes}
+
+
 def not_available(reference: Summary, spec: DataSpec) -> dict[str, str]:
     """The distances that are not available for these data, with the reason."""
     if reference.moments is not None:

@@ -17,12 +17,13 @@ from absl import logging
 from genjax.data import datasets, toy
 from genjax.data.files import read_files
 from genjax.data.split import Split
-from genjax.disk import write_atomically
+from genjax.disk import from_json, write_atomically
 from genjax.evaluation import extractors, references
 from genjax.evaluation.density_modes import Modes
 from genjax.evaluation.extractors import Extractor
 from genjax.evaluation.panel import Panel
 from genjax.evaluation.samples import (
+    floor_protocol,
     floors,
     not_available,
     sample_metrics,
@@ -119,7 +120,7 @@ def keep_floors(key: str, work: Callable[[], dict[str, float]]) -> dict[str, flo
     try:
         digest, content = path.read_text().split("\n", 1)
         if digest == _sha256(content):
-            return json.loads(content)
+            return from_json(content)
         logging.warning("not used: the kept floors %s are damaged", path)
     except FileNotFoundError:
         pass
@@ -168,6 +169,8 @@ def score(samples: Path, source: Source, extractor: str | None) -> dict[str, Any
         "not_available": not_available(reference, source.spec),
     }
     protocol |= sample_protocol(num_samples=drawn.count, modes=modes, **common)
+    if test is not None:
+        protocol |= floor_protocol(test, drawn.count)
     scored, said, missing = panel_of(drawn, source, reference, test, network)
     found |= scored
     protocol |= said

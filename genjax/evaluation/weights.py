@@ -10,7 +10,6 @@ import io
 import math
 import pickle
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from genjax.disk import DAMAGE, short
 from genjax.typing import UserError
 
 _DTYPES = {
@@ -61,25 +61,11 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
         ) from error
     try:
         return readers[path.suffix](content), content
-    # A damaged pickle can fail in any of these ways, and others that derive from them.
-    except (
-        ValueError,  # UnicodeDecodeError, JSONDecodeError
-        LookupError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        OverflowError,
-        NotImplementedError,
-        MemoryError,
-        RecursionError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        zlib.error,
-        safetensors.SafetensorError,
-    ) as error:
+    # a damaged pickle can fail in most of these ways
+    except (*DAMAGE, pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise UserError(
-            f"{path} cannot be read as weights ({error}): it is damaged, or holds "
-            "more than named tensors"
+            f"{path} cannot be read as weights ({short(error)}): it is damaged, or "
+            "holds more than named tensors"
         ) from error
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 import genjax
+from genjax.choices import local_path
 from genjax.disk import write_atomically
 from genjax.evaluation import weights as files
 from genjax.training import workdir as run_folder
@@ -63,7 +64,7 @@ def find(workdir: str | os.PathLike[str]) -> tuple[Path, Path]:
     The same, but for "trained/<name>", a model that comes with the package: unless
     there is such a folder here, its results go to runs/trained/<name>.
     """
-    path = Path(workdir).expanduser()
+    whole, path = local_path(workdir, "workdir"), Path(workdir).expanduser()
     if path.parts[:-1] == ("trained",) and not path.exists():
         if path.name in shipped():
             return SHIPPED / path.name, Path("runs", path).absolute()
@@ -71,7 +72,7 @@ def find(workdir: str | os.PathLike[str]) -> tuple[Path, Path]:
             f"there is no folder {path}, and no such model comes with genjax; there "
             f"are {', '.join(f'trained/{name}' for name in shipped())}"
         )
-    return path.absolute(), path.absolute()
+    return whole, whole
 
 
 def shipped() -> list[str]:

@@ -136,13 +136,18 @@ def classes_of(spec: DataSpec, num_classes: int | None) -> int:
     )
 
 
-def check_builds(init: Callable[[Key], Any], spec: DataSpec) -> None:
-    """Raises UserError, with the network's own words, for fields that do not fit."""
+def check_builds(
+    init: Callable[[Key], Any], spec: DataSpec, field: str = "model"
+) -> None:
+    """Raises UserError, with the network's own words, for fields that do not fit.
+
+    field: of the config, which holds the network's size.
+    """
     try:
         jax.eval_shape(init, jax.random.key(0))
     except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"config.model does not fit {spec.name}, whose examples have the shape "
+            f"config.{field} does not fit {spec.name}, whose examples have the shape "
             f"{spec.shape}: {reason}"
         ) from error

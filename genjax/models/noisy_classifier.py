@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from genjax.models.backbone import check_builds
 from genjax.models.mlp import TimeMLP
 from genjax.typing import Array, DataSpec, Key, Net, Params, UserError
 
@@ -26,7 +27,7 @@ def make_noisy_classifier(
 ) -> NoisyClassifier:
     """A plain MLP, so for images of few pixels. see: (x, t) -> its input.
 
-    Raises UserError for data without classes.
+    Raises UserError for data without classes, and a width that cannot be.
     """
     if not spec.num_classes:
         raise UserError(
@@ -38,6 +39,8 @@ def make_noisy_classifier(
     def init(key: Key) -> Params:
         x = jnp.zeros((1, *spec.shape)).reshape(1, -1)
         return module.init(key, x, jnp.ones(1))["params"]
+
+    check_builds(init, spec, "method.classifier_width")
 
     def of(params: Params) -> Net:
         variables = {"params": params["classifier"]}

@@ -43,6 +43,12 @@ class Trained:
         return suffix + (f"_seed{self.seed}" if self.seed else "")
 
 
+def _evaluations(run: Run, options: object) -> Path:
+    """The folder of `report`."""
+    del options
+    return run.workdir / "evaluation"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mode(Generic[OptionsT]):
     """One thing that the command line can do.
@@ -53,6 +59,8 @@ class Mode(Generic[OptionsT]):
         "code.encode"; a model without one is refused before data are loaded.
     models: which models have them, in words, for that refusal.
     check: raises UserError for what else can be known by then, like labels.
+    writes: the folder that it will write to; one that looks at a checkpoint tries it
+        before the work.
     run: does it, in all processes together.
     trained: whether it looks at a checkpoint, so that --workdir alone names the config.
     """
@@ -64,6 +72,7 @@ class Mode(Generic[OptionsT]):
     needs: tuple[str, ...] = ()
     models: str = ""
     check: Callable[[Run, OptionsT], None] = lambda run, options: None
+    writes: Callable[[Run, OptionsT], Path] = _evaluations
     run: Callable[[Run, OptionsT], None]
     trained: bool = True
 
@@ -71,6 +80,10 @@ class Mode(Generic[OptionsT]):
         """Checks that the model can do it, and does it."""
         self.check_model(run)
         self.check(run, options)
+        if self.trained:
+            folder = self.writes(run, options)
+            name = "--out=" if getattr(options, "out", None) else "the folder "
+            distributed.on_first_process(lambda: disk.check_writable(folder, name))
         self.run(run, options)
 
     def check_model(self, run: Run) -> None:

@@ -13,23 +13,21 @@ generated/<step>_2.
 import dataclasses
 import io
 import itertools
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from genjax.disk import write_atomically
-from genjax.fields import Count
+from genjax.choices import local_path
+from genjax.disk import from_json, write_atomically
+from genjax.fields import Count, LocalPath
 from genjax.modes.drawing import class_columns, draw_examples
 from genjax.modes.mode import Mode, Trained, check_labels, say
 from genjax.pictures import grids
 from genjax.run import Run
 from genjax.training import distributed
 from genjax.training.metrics import to_json
-from genjax.typing import UserError
 
 MAX_IN_PICTURE = 400  # images
 
@@ -40,25 +38,20 @@ class Options(Trained):
 
     num_samples: Count = 64  # number of samples
     labels: tuple[int, ...] | None = None  # their classes, in turn: 3 or 0,1
-    out: str | None = None  # folder; default <workdir>/generated/<step>
+    out: LocalPath | None = None  # folder; default <workdir>/generated/<step>
 
 
 def check(run: Run, options: Options) -> None:
-    """Raises UserError for labels, weights or a folder that are not possible."""
+    """Raises UserError for labels or weights that are not possible."""
     check_labels(run, options.labels)
     run.check_weights(options.weights)
+
+
+def home_of(run: Run, options: Options) -> Path:
+    """--out, or the folder in which each request has a folder of its own."""
     if options.out is not None:
-        distributed.on_first_process(lambda: check_writable(out_of(options)))
-
-
-def check_writable(path: Path) -> None:
-    """Makes the folder. Raises UserError where it cannot be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={path} cannot be made: {error.strerror}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"--out={path} cannot be written")
+        return local_path(options.out, "--out")
+    return run.workdir / "generated"
 
 
 def sample(run: Run, options: Options) -> None:
@@ -81,8 +74,8 @@ def sample(run: Run, options: Options) -> None:
 def write(run: Run, options: Options, samples: np.ndarray) -> None:
     """The three files of the first process."""
     asked = request(run, options)
-    home = run.workdir / "generated" / f"{run.step}{options.suffix}"
-    folder = free_folder(out_of(options) if options.out else home, asked)
+    home, own = home_of(run, options), f"{run.step}{options.suffix}"
+    folder = free_folder(home / own if options.out is None else home, asked)
     content = io.BytesIO()
     np.savez(content, arr_0=samples)
     write_atomically(folder / "samples.npz", content.getvalue())
@@ -117,18 +110,12 @@ def free_folder(wanted: Path, asked: dict[str, Any]) -> Path:
         if not (folder / "samples.npz").exists():
             return folder
         try:
-            found = json.loads((folder / "samples.json").read_text())
+            found = from_json((folder / "samples.json").read_text())
         except (OSError, ValueError):
             continue
-        if found == json.loads(to_json(asked)):
+        if found == from_json(to_json(asked)):
             return folder
     raise AssertionError("unreachable")
-
-
-def out_of(options: Options) -> Path:
-    """The folder of --out."""
-    assert options.out is not None
-    return Path(options.out).expanduser().absolute()
 
 
 MODE = Mode(
@@ -138,5 +125,6 @@ MODE = Mode(
     options=Options,
     needs=("sample",),
     check=check,
+    writes=home_of,
     run=sample,
 )

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs
-from genjax.choices import nearest
+from genjax.choices import local_path, nearest
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.export.folder import WEIGHTS
@@ -66,7 +66,7 @@ def train_config(
         completed = configs.load(str(config))
         beside = configs.find_config(str(config).partition(":")[0])
     compile.use_persistent_cache()
-    path = Path(workdir).expanduser().absolute()
+    path = local_path(workdir, "workdir")
     with StopRequest() as stop:
         run = Run(
             path, completed, beside=beside, stop=stop, override_config=override_config
@@ -80,11 +80,15 @@ def train(run: Run, options: Options) -> None:
     training, config = run.settings.training, run.config.to_dict()
     with contextlib.ExitStack() as stack:
         stack.enter_context(claim(run, options))
-        feed = stack.enter_context(contextlib.closing(make_feed(run)))
+        check_best(run)
         checkpointer = stack.enter_context(run.open_checkpoints())
         restored = run.restore(checkpointer, step=None)
         state, step = restored or (run.initial_state(), 0)
-        log = stack.enter_context(open_log(run, None if restored is None else step))
+        offset = run.row_offset(step)
+        checkpointer.note(batches={"batch_size": training.batch_size, "offset": offset})
+        feed = stack.enter_context(contextlib.closing(make_feed(run, offset)))
+        resumed = None if restored is None else step
+        log = stack.enter_context(open_log(run, resumed, offset))
         # Only now: the config of a mistaken command must not stand in the way.
         distributed.on_first_process(
             lambda: folder.write_config(
@@ -152,18 +156,30 @@ def check_same_code(run: Run) -> None:
         )
 
 
-def make_feed(run: Run) -> TrainFeed:
-    """The training batches, from the device or from disk."""
+def check_best(run: Run) -> None:
+    """Raises UserError if training.keep_best_by is no metric of this model."""
+    best = run.settings.training.keep_best_by
+    if best is None:
+        return
+    known = run.evaluator().names(run.compiled.abstract_state)
+    if best not in known:
+        hint = nearest(best, known) or f"; there are {', '.join(sorted(known))}"
+        raise UserError(f"config.training.keep_best_by={best} is no metric here{hint}")
+
+
+def make_feed(run: Run, offset: int = 0) -> TrainFeed:
+    """The training batches, from the device or from disk; offset: `Run.row_offset`."""
     return TrainFeed(
         run.dataset.train,
         seed=run.settings.seed,
         batch_size=run.settings.training.batch_size,
         sharding=batch_sharding(run.compiled.mesh),
+        offset=offset,
     )
 
 
 @contextlib.contextmanager
-def open_log(run: Run, resume_step: int | None) -> Iterator[loop.Log]:
+def open_log(run: Run, resume_step: int | None, offset: int = 0) -> Iterator[loop.Log]:
     """The progress display and the metric files, in the first process only."""
     training = run.settings.training
     if not distributed.is_first():
@@ -177,7 +193,7 @@ def open_log(run: Run, resume_step: int | None) -> Iterator[loop.Log]:
         ) as progress,
         metrics.MetricWriter(run.workdir, resume_step, say=progress.say) as writer,
     ):
-        yield loop.Log(writer, progress, training.batch_size)
+        yield loop.Log(writer, progress, training.batch_size, offset)
 
 
 def callbacks(run: Run, log: loop.Log) -> list[loop.Callback]:
@@ -196,11 +212,7 @@ def callbacks(run: Run, log: loop.Log) -> list[loop.Callback]:
         result = run.evaluator()(state)
         if distributed.is_first():
             metrics.write_evaluation(workdir, step, result)
-        best, known = training.keep_best_by, result["metrics"]
-        if best is not None and best not in known:
-            hint = nearest(best, known)
-            raise UserError(f"training.keep_best_by={best} is not a metric{hint}")
-        return known
+        return result["metrics"]
 
     return [
         loop.Callback(

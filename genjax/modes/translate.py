@@ -28,11 +28,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from genjax import disk
+from genjax.choices import local_path
 from genjax.data.domains import MAPS, bring, relevel
 from genjax.data.folder import picture_set, pictures_below
 from genjax.data.picture import ENDINGS, MODES, BadPicture, read_picture
 from genjax.data.survey import survey
 from genjax.evaluation import extractors
+from genjax.fields import LocalPath
 from genjax.modes.mode import (
     Mode,
     Trained,
@@ -54,18 +56,12 @@ DIRECTIONS: tuple[Direction, ...] = ("a_to_b", "b_to_a")
 class Options(Trained):
     """The flags of --mode=translate."""
 
-    input: str | None = None  # a picture, or a folder of pictures to any depth
+    input: LocalPath | None = None  # a picture, or a folder of pictures to any depth
     direction: Direction | None = None  # for --input: from which domain to which
-    out: str | None = None  # for --input: a folder; default <workdir>/translated
+    out: LocalPath | None = None  # for --input: a folder; default <workdir>/translated
     extractor: str | None = None  # instead of --input: classify translated test images
 
     def __post_init__(self) -> None:
-        if self.input is None and self.extractor is None:
-            raise UserError(
-                "--mode=translate needs pictures, --input=FOLDER_OR_FILE with "
-                "--direction=a_to_b or b_to_a, or --extractor=mnist_lenet512_v1, which "
-                "reads the translations of the test images"
-            )
         if self.input is not None and self.direction is None:
             raise UserError("--input needs --direction=a_to_b or --direction=b_to_a")
         if self.input is not None and self.extractor is not None:
@@ -76,7 +72,15 @@ class Options(Trained):
 
 
 def check(run: Run, options: Options) -> None:
-    """Raises UserError for labels that do not exist, and lists all bad pictures."""
+    """Raises UserError for nothing to translate, labels that nobody can read, and bad
+    pictures, all of them named.
+    """
+    if options.input is None and options.extractor is None:
+        raise UserError(
+            "--mode=translate needs pictures, --input=FOLDER_OR_FILE with "
+            "--direction=a_to_b or b_to_a, or --extractor=mnist_lenet512_v1, which "
+            "reads the translations of the test images"
+        )
     if options.extractor is not None and run.spec.num_classes == 0:
         raise UserError(
             f"the two domains of {run.spec.name} do not have the same classes, so "
@@ -119,6 +123,15 @@ def compile_translation(
 # --- the user's pictures --------------------------------------------------------------
 
 
+def home_of(run: Run, options: Options) -> Path:
+    """The folder of what it writes."""
+    if options.input is None:
+        return run.workdir / "evaluation"
+    if options.out is None:
+        return run.workdir / "translated"
+    return local_path(options.out, "--out")
+
+
 def translate_files(run: Run, options: Options) -> None:
     """Each picture of --input to a PNG of the same name below --out."""
     assert options.direction is not None
@@ -132,18 +145,13 @@ def translate_files(run: Run, options: Options) -> None:
         if first:
             save_png(target, relevel(images, levels, 256)[0])
     if first:
-        say(f"{len(files)} pictures in {out_of(run, options)}")
-
-
-def out_of(run: Run, options: Options) -> Path:
-    """--out, or the run's own folder."""
-    return Path(options.out).expanduser() if options.out else run.workdir / "translated"
+        say(f"{len(files)} pictures in {home_of(run, options)}")
 
 
 def files_of(run: Run, options: Options) -> dict[Path, Path]:
     """`find_pictures` of --input and --out."""
     assert options.input is not None
-    return find_pictures(Path(options.input).expanduser(), out_of(run, options))
+    return find_pictures(Path(options.input).expanduser(), home_of(run, options))
 
 
 def find_pictures(source: Path, out: Path) -> dict[Path, Path]:
@@ -256,5 +264,6 @@ MODE = Mode(
     needs=("translate",),
     models="models of two domains, like cyclegan",
     check=check,
+    writes=home_of,
     run=translate,
 )

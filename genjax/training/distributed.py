@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from genjax.typing import UserError
+from genjax.typing import SaveError, UserError
 
 # Set by the launcher of each kind of cluster when it starts several processes; the
 # coordinator and the ranks are then found by jax.distributed itself.
@@ -61,13 +61,14 @@ def is_first() -> bool:
 def on_first_process(action: Callable[[], None]) -> None:
     """Runs `action` in process 0 while the others wait for it.
 
-    A UserError there ends the other processes too, instead of leaving them to wait.
+    A UserError or SaveError there ends the other processes too, instead of leaving them
+    to wait.
     """
-    error: UserError | None = None
+    error: UserError | SaveError | None = None
     if is_first():
         try:
             action()
-        except UserError as caught:
+        except (UserError, SaveError) as caught:
             error = caught
     if any_process(error is not None):
         raise error or UserError("process 0 refused to go on and says why")

@@ -86,11 +86,16 @@ class Log:
     """What the run shows and writes down; silent in all processes but the first."""
 
     def __init__(
-        self, writer: MetricWriter | None, progress: Progress | None, batch_size: int
+        self,
+        writer: MetricWriter | None,
+        progress: Progress | None,
+        batch_size: int,
+        offset: int = 0,
     ):
+        """offset: images seen before a step, less step * batch_size."""
         self._writer = writer
         self._progress = progress
-        self.batch_size = batch_size
+        self.batch_size, self._offset = batch_size, offset
         self._began = time.monotonic()
         self._latest: Mapping[str, float] = {}
 
@@ -103,7 +108,7 @@ class Log:
                 step,
                 split,
                 metrics,
-                images_seen=step * self.batch_size,
+                images_seen=self._offset + step * self.batch_size,
                 seconds=time.monotonic() - self._began,
             )
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 
-from genjax.disk import saving, write_atomically
+from genjax.disk import from_json, saving, write_atomically
 from genjax.typing import UserError
 
 FLUSH_SECONDS = 10.0  # TensorBoard files are synced to disk at each flush
@@ -65,11 +65,11 @@ def read_lines(
     if not path.exists():
         return []
     whole = path.read_bytes().splitlines(keepends=True)
-    lines = [json.loads(line) for line in whole if _step_of(line) is not None]
+    lines = [from_json(line) for line in whole if _step_of(line) is not None]
     return [
         {name: math.nan if value is None else value for name, value in line.items()}
         for line in lines
-        if line["split"] == split
+        if line.get("split") == split
     ]
 
 
@@ -226,6 +226,6 @@ def _step_of(line: bytes) -> int | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        return int(json.loads(line)["step"])
+        return int(from_json(line)["step"])
     except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import genjax
-from genjax.disk import replacing
+from genjax.disk import claiming, from_json, replacing
 from genjax.typing import DataSpec, UserError
 
 _log = logging.getLogger(__name__)
@@ -55,35 +55,23 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[Path]:
     """Make `workdir` and hold it for this process; yields its absolute path.
 
     Raises UserError if another run holds it (named by host, process and start; nothing
-    is touched), if it is a file, or if it cannot be written. On a file system without
+    is touched), if it is a file, or if it cannot be written; SaveError if the disk is
+    full. On a file system without
     locks a warning says so and the run goes on.
     """
-    path = _make_folder(workdir)
-    try:
+    path = Path(os.path.abspath(os.path.expanduser(workdir)))
+    with claiming(path, "the workdir "):
+        path.mkdir(parents=True, exist_ok=True)
         file = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"the workdir {path} cannot be written: {error.strerror}"
-        ) from error
     try:
         _acquire(file, path)
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(_this_process()).encode(), 0)
+        with claiming(path, "the workdir "):
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(_this_process()).encode(), 0)
         # The file stays: were it deleted, two later runs could lock two files.
         yield path
     finally:
         os.close(file)
-
-
-def _make_folder(workdir: str | os.PathLike[str]) -> Path:
-    path = Path(os.path.abspath(os.path.expanduser(workdir)))
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the workdir {path} cannot be made: {error.strerror}"
-        ) from error
-    return path
 
 
 def _acquire(file: int, path: Path) -> None:
@@ -110,7 +98,7 @@ def _this_process() -> dict[str, Any]:
 
 def _holder(file: int) -> str:
     try:
-        holder = json.loads(os.pread(file, 4096, 0))
+        holder = from_json(os.pread(file, 4096, 0))
         return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
     except (ValueError, TypeError, KeyError):
         return "another run"  # which has the lock, but has not yet written its name
@@ -149,7 +137,7 @@ def write_config(
 
     notes: of the data, for people: names of classes, pictures that were left out.
 
-    Raises UserError if the folder cannot be written.
+    Raises UserError if the folder cannot be written, SaveError if the disk is full.
     """
     data = None
     if spec is not None:
@@ -168,11 +156,8 @@ def write_config(
     if exported:
         record["exported"] = dict(exported)
     path = _config_path(workdir)
-    try:
-        with replacing(path) as file:
-            file.write((json.dumps(record, indent=2) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    with claiming(path, "the file "), replacing(path) as file:
+        file.write((json.dumps(record, indent=2) + "\n").encode())
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Stored:
@@ -209,7 +194,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     path = _config_path(workdir)
     try:
-        record = json.loads(path.read_text())
+        record = from_json(path.read_text())
     except FileNotFoundError as error:
         raise UserError(
             f"there is no {path}: was a run ever started in this workdir?"

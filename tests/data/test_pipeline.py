@@ -46,6 +46,16 @@ def test_the_stream_does_not_depend_on_how_it_is_cut():
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
+def test_another_batch_size_goes_on_where_the_rows_were():
+    """3 steps of 8, then steps 3 and 4 of 16."""
+    whole = rows(0, 0, batch_size=56, num_examples=100)
+    size = {"num_examples": 100}
+    parts = [rows(0, step, batch_size=8, **size) for step in range(3)]
+    offset = 3 * 8 - 3 * 16
+    parts += [rows(0, step, batch_size=16, offset=offset, **size) for step in (3, 4)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_seeds_and_epochs_differ():
     def epoch(seed, number):
         return rows(seed, number, batch_size=1000, num_examples=1000)

@@ -9,7 +9,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from genjax.data.toy import gaussian_mixture
-from genjax.diffusion import multistep, ode, solvers, stochastic, times
+from genjax.diffusion import multistep, ode, paths, solvers, stochastic, times
 from genjax.diffusion.denoiser import convert
 from tests.diffusion import gaussian, mixture
 from tests.diffusion.test_paths import PATHS
@@ -208,3 +208,27 @@ def test_mistakes_are_named():
         solvers.solve("rk4", lambda x, t: x, x, now, path=path, key=KEY)
     with pytest.raises(TypeError, match="eta"):
         solvers.solve("euler", lambda x, t: x, x, now, path=path, key=KEY, eta=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("euler", 0.5, 0.7), ("midpoint", 0.9, 1.1), ("heun", 1.2, 1.6)],
+)
+def test_few_steps_on_the_ve_path_are_those_of_edm(name, low, high):
+    """In t, 12 steps would keep .001 of the variance, or make it 10 times as large."""
+    ve = paths.ve()
+    top = ve.sigma(jnp.ones(()))
+    edm = paths.edm(sigma_max=float(top))
+    grid = times.spaced("logsnr", 12, path=ve, end=1e-3)
+    x = top * jax.random.normal(jax.random.key(0), (4000, 2))
+
+    def end_of(path, grid):
+        denoise = gaussian.exact_denoiser(path)
+        return solvers.solve(name, denoise, x, grid, path=path, key=jax.random.key(1)).x
+
+    found = end_of(ve, grid)
+    np.testing.assert_allclose(
+        found, end_of(edm, np.asarray(ve.sigma(grid) / top)), rtol=1e-3, atol=1e-3
+    )
+    ratio = jnp.var(found, axis=0) / gaussian.STD[0] ** 2
+    assert low < float(ratio.min()) and float(ratio.max()) < high, ratio

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -203,6 +204,8 @@ def test_references_differ_by_what_they_are_of():
         ),
         (["--data=/nowhere/at/all"], "no folder or file"),
         (["--data=digit"], "did you mean 'digits'"),
+        (["--data=digits", "--out=gs://a/b.json"], "--out=gs://a/b.json is no local"),
+        (["--data=digits", "--out=/proc/x/b.json"], "/proc/x cannot be written"),
         (["--data=digits", "--extractor=users_own:flat"], r"gave \(100,\)"),
         (["--data=digits", "--extractor=users_own:no"], "users_own has no no"),
         (["--data=digits", "--extractor=nowhere:no"], "cannot be imported"),
@@ -215,6 +218,24 @@ def test_mistakes_are_one_sentence(capsys, samples, arguments, said):
     code, result, error = run(capsys, f"--samples={samples}", *arguments)
     assert code == 2 and result is None
     assert error.startswith("genjax: ") and re.search(said, error)
+
+
+@pytest.mark.parametrize("place", ["empty", "nowhere", ""])
+def test_samples_that_are_not_there(capsys, tmp_path, place):
+    (tmp_path / "empty").mkdir()
+    given = tmp_path / place if place else ""
+    code, _, error = run(capsys, f"--samples={given}", "--data=digits")
+    assert code == 2 and error.startswith("genjax: ") and error.count("\n") == 1
+
+
+def test_a_reader_that_has_had_enough_ends_it_quietly(capsys, samples, monkeypatch):
+    """As in `python -m genjax.evaluation ... | head`."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        code = command.main([f"--samples={samples}", "--data=digits"])
+    assert code == 141 and "Traceback" not in capsys.readouterr().err
 
 
 def test_values_that_the_data_has_not(capsys, tmp_path, digits):

@@ -99,7 +99,7 @@ def test_lock_makes_the_folder_and_resolves_the_path(tmp_path, monkeypatch):
 def test_a_workdir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
-        pytest.raises(UserError, match=r"file cannot be made: File exists"),
+        pytest.raises(UserError, match=r"file cannot be written: File exists"),
         workdir.lock(tmp_path / "file"),
     ):
         pytest.fail("entered")

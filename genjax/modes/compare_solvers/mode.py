@@ -9,7 +9,6 @@ evaluation/solvers_<step>.png    the distance against evaluations and against se
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,18 +132,17 @@ def unfinished_rows(
 ) -> Rows:
     """The rows of these trials that a stopped run of the same protocol has measured."""
     try:
-        found = json.loads(path.read_text())
+        found = disk.from_json(path.read_text())
         before, rows = found["protocol"], found["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = [row for row in rows if any(is_of(row, trial) for trial in trials)]
+        for row in kept:
+            if row["distance"] is None:  # JSON's word for one that is not finite
+                row["distance"] = math.nan
+        complete = before.get("complete")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    asked = json.loads(to_json(protocol)) | {"not_available": {}}
-    if before.get("complete") or asked != before | {"not_available": {}}:
-        return []
-    kept = [row for row in rows if any(is_of(row, trial) for trial in trials)]
-    for row in kept:
-        if row["distance"] is None:  # JSON's word for one that is not finite
-            row["distance"] = math.nan
-    return kept
+    asked = disk.from_json(to_json(protocol)) | {"not_available": {}}
+    return kept if not complete and asked == before | {"not_available": {}} else []
 
 
 def is_of(row: dict[str, Any], trial: Sampler) -> bool:

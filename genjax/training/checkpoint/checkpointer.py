@@ -140,6 +140,10 @@ class Checkpointer:
             self.wait()
         return True
 
+    def note(self, **meta: Any) -> None:
+        """More of `meta`, for the steps that are saved from now on."""
+        self._meta |= meta
+
     def wait(self) -> None:
         """Return when all that was saved is on disk; SaveError if it cannot be."""
         failure = self._wait()

@@ -12,8 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from genjax import commandline
-from genjax.typing import DivergedError, SaveError, Stopped, UserError
+import genjax
 
 EXIT_USER, EXIT_STOPPED, EXIT_DIVERGED, EXIT_NOT_SAVED = 2, 75, 77, 78
 EXIT_NO_READER = 141  # as of a program that SIGPIPE ends
@@ -21,6 +20,11 @@ EXIT_NO_READER = 141  # as of a program that SIGPIPE ends
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line, without the program's name; returns the exit code."""
+    if "jax" not in sys.modules:  # first words before the imports, which take seconds
+        print(f"genjax {genjax.__version__}: starting", file=sys.stderr, flush=True)
+    from genjax import commandline
+    from genjax.typing import DivergedError, SaveError, Stopped, UserError
+
     try:
         text = commandline.answer(argv)
         if text is not None:

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genjax import configs
+from genjax import configs, sources
 from genjax.choices import one_of
 from genjax.data import datasets
 from genjax.data.pipeline import eval_batches, gather
@@ -34,10 +33,11 @@ from genjax.evaluation.coder import Coder
 from genjax.evaluation.runner import Evaluator, Result
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.experiment import Experiment
+from genjax.screen import Say, say, silent
 from genjax.streams import Stream, stream_key
 from genjax.training import compile, distributed
 from genjax.training import workdir as folder
-from genjax.training.checkpoint import Checkpointer
+from genjax.training.checkpoint import Checkpointer, Restored
 from genjax.training.sharding import batch_sharding, make_mesh, replicated
 from genjax.typing import Array, DataSpec, UserError
 
@@ -64,12 +64,13 @@ def load(
     step: int | None = None,
     *,
     stop: Callable[[], bool] = lambda: False,
+    say: Say = silent,
 ) -> "Run":
     """A trained run, with the config that it was trained with.
 
     overrides: fields of the config to change, nested or as "sampler.num_steps"; only
         those that do not alter what was learnt (`genjax.training.workdir.FREE_FIELDS`).
-    step: of the checkpoint; None: the newest.
+    step: of the checkpoint; None: the newest. say: is told what takes its time.
     Raises UserError if there is no such run.
     """
     path = Path(workdir).expanduser().absolute()
@@ -80,7 +81,7 @@ def load(
     config = configs.complete(
         configs.merged(stored.config, changes), beside=stored.config_file
     )
-    folder.check_same_config(path, config.to_dict())
+    folder.check_same_config(path, config.to_dict(), to_train=False)
     return Run(
         path,
         config,
@@ -88,6 +89,7 @@ def load(
         spec=stored.spec,
         step=step,
         stop=stop,
+        say=say,
     )
 
 
@@ -110,7 +112,7 @@ class Run:
     """A config and its run folder. Each part is made when it is first needed.
 
     Attributes: workdir, config (completed), settings (its common sections, checked),
-    beside, override_config.
+    beside, override_config, say.
     """
 
     def __init__(
@@ -122,21 +124,28 @@ class Run:
         spec: DataSpec | None = None,
         step: int | None = None,
         stop: Callable[[], bool] = lambda: False,
+        say: Say = silent,
         override_config: bool = False,
     ):
         """A run of a checked config.
 
         beside: of `configs.find_experiment`. spec: of the data, where it is known
         before they are loaded. step: of the checkpoint; None: the newest. stop:
-        whether this process was asked to stop. override_config: go on with other data.
+        whether this process was asked to stop. say: is told what takes its time, in
+        the first process. override_config: go on with other data.
         """
         self.workdir, self.config, self.beside = workdir, config, beside
         self.settings, _ = configs.check(config.to_dict(), beside)
         self._spec, self._step, self._stop = spec, step, stop
-        self.override_config = override_config
+        self.override_config, self._tell = override_config, say
         self._trained_on: str | None = None  # the checkpoint's data, once it is read
         self._turned: dict[str, Run] = {}
         self._evaluators: dict[tuple, Evaluator] = {}
+
+    def say(self, what: object) -> None:
+        """A line for the person, from the first process."""
+        if distributed.is_first():
+            self._tell(what)
 
     def stop(self) -> bool:
         """Whether any process was asked to stop. All processes must call it."""
@@ -149,6 +158,7 @@ class Run:
     @functools.cached_property
     def dataset(self) -> Dataset:
         """The data of the config. Raises UserError if the run was trained on others."""
+        self.say(f"reading the data, {self.settings.data.name}")
         dataset = datasets.load(**self.settings.data.options())
         self._check_data(dataset.fingerprint)
         return dataset
@@ -167,23 +177,26 @@ class Run:
     def compiled(self) -> compile.CompiledExperiment:
         """The model, laid out on the devices."""
         mesh = make_mesh(self.settings.mesh.fsdp)
-        return compile.compile_experiment(self.experiment, mesh, gather=gather)
+        return compile.compile_experiment(
+            self.experiment, mesh, gather=gather, say=self.say
+        )
 
     @functools.cached_property
-    def code_hash(self) -> str:
-        """The hash of the experiment's file."""
-        return configs.code_hash(self.settings.experiment, self.beside)
+    def code(self) -> dict[str, str]:
+        """The hashes of the experiment's file and of its model's."""
+        return configs.code_of(self.settings.experiment, self.beside)
 
     @functools.cached_property
     def trained(self) -> tuple[Any, int]:
         """(state, step) of the checkpoint. Raises UserError if there is none."""
         if not (self.workdir / "checkpoints").is_dir():
             raise no_trained_run(self.workdir)
+        self.say(f"reading the checkpoint in {self.workdir}")
         with self.open_checkpoints(to_save=False) as checkpointer:
             restored = self.restore(checkpointer, step=self._step)
         if restored is None:
             raise UserError(f"{self.workdir} holds no checkpoint yet; train first")
-        return restored
+        return restored.state, restored.step
 
     @property
     def step(self) -> int:
@@ -212,6 +225,7 @@ class Run:
             spec=self._spec,
             step=self._step,
             stop=self._stop,
+            say=self._tell,
             override_config=self.override_config,
         )
         changed._trained_on = self._trained_on
@@ -482,6 +496,7 @@ class Run:
     ) -> Evaluator:
         dataset, settings = self.dataset, self.settings.evaluation
         network = None if extractor is None else extractors.load(extractor, self.spec)
+        self.say(f"summing up the {len(dataset.train):,} training examples")
         reference, _ = score.summary_of(
             dataset.train,
             self.spec,
@@ -506,6 +521,7 @@ class Run:
             keep_floors=score.keep_floors,
             mesh=self.compiled.mesh,
             should_stop=self.stop,
+            say=self.say,
         )
 
     # --- data -------------------------------------------------------------------------
@@ -560,7 +576,7 @@ class Run:
             meta = {
                 "config_hash": folder.config_hash(self.config.to_dict()),
                 "data": self.dataset.fingerprint,
-                "code_hash": self.code_hash,
+                "code": self.code,
             }
         with Checkpointer(
             self.workdir / "checkpoints",
@@ -573,8 +589,8 @@ class Run:
 
     def restore(
         self, checkpointer: Checkpointer, *, step: int | None
-    ) -> tuple[Any, int] | None:
-        """(state, step) of the newest intact checkpoint or of `step`; None without one.
+    ) -> Restored[Any] | None:
+        """The newest intact checkpoint, or that of `step`; None without one.
 
         Raises UserError if it was trained on other data than those that are loaded;
         says so if it was trained by other code.
@@ -585,13 +601,13 @@ class Run:
         self._trained_on = restored.meta.get("data")
         if "dataset" in self.__dict__:
             self._check_data(self.dataset.fingerprint)
-        if restored.meta.get("code_hash") != self.code_hash and distributed.is_first():
-            print(
-                f"genjax: experiments/{self.settings.experiment}.py has changed since "
-                f"step {restored.step} of {self.workdir} was trained",
-                file=sys.stderr,
+        files = sources.changed(restored.meta.get("code", self.code), self.code)
+        if files and distributed.is_first():  # a notebook must know it too
+            say(
+                f"genjax: {sources.in_words(files)} since step {restored.step} of "
+                f"{self.workdir} was trained"
             )
-        return restored.state, restored.step
+        return restored
 
     def _check_data(self, given: str) -> None:
         stored = self._trained_on

@@ -356,7 +356,7 @@ def _stated_time(node: ast.stmt) -> str:
 def _data_of(file: Path) -> str:
     """The name of a config's data, of both domains where there are two."""
     try:
-        data = configs.load(str(file)).data
+        data: Any = configs.load(str(file)).data
     except UserError:  # it says so when it is used
         return "?"
     if data.name != "domains":

@@ -28,6 +28,7 @@ def work():
     return config, spec, images
 
 
+@pytest.mark.slow
 def test_flax_layers_make_the_same_network(work):
     config, spec, images = work
     experiment, key = configs.make_experiment(config, spec), jax.random.key(0)
@@ -56,6 +57,7 @@ def test_flax_layers_make_the_same_network(work):
         np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

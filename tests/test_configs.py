@@ -81,6 +81,7 @@ def on_real_data(name):
     return config, dataset, configs.make_experiment(config, dataset.spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_tiny_fits_real_data(name):
     """Traced, not run."""

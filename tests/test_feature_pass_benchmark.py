@@ -2,9 +2,12 @@
 
 import sys
 
+import pytest
+
 from benchmarks import feature_pass as benchmark
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_network(monkeypatch, capsys):
     flags = ["--networks=lenet512,resnet18", "--images=2", "--rounds=1"]
     monkeypatch.setattr(sys, "argv", ["", *flags])

@@ -41,6 +41,7 @@ def test_a_batch_counts_packs_and_critic_steps():
     assert config.training.batch_size == 20 * of_one
 
 
+@pytest.mark.slow
 def test_the_table_and_its_file(tmp_path, capsys):
     out = tmp_path / "modes.json"
     benchmark.main(

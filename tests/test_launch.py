@@ -208,7 +208,14 @@ def test_kill_and_resume_is_bit_for_bit(trained, tmp_path):
     assert steps == sorted(set(steps)) == [x["step"] for x in metric_lines(trained)]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGTERM",
+        pytest.param("SIGINT", marks=pytest.mark.slow),
+        pytest.param("SIGUSR1", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_stops_saves_and_can_be_resumed(trained, tmp_path, name):
     stopped = run_until(tmp_path, getattr(signal, name), 20)
     assert stopped.returncode == 75, stopped.stderr[-2000:]

@@ -31,7 +31,7 @@ SHORT = {
 def trained(tmp_path_factory) -> Run:
     """A class-conditional model of the digits."""
     workdir = tmp_path_factory.mktemp("library") / "run"
-    stated = configs.load("flow_matching_digits:tiny").to_dict()
+    stated = configs.load("flow_matching_digits_dit:tiny").to_dict()
     return genjax.train(configs.merged(stated, SHORT), workdir)
 
 

@@ -23,6 +23,7 @@ def test_without_augmentation_both_are_only_packed():
         np.testing.assert_array_equal(found, pack(given, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["diffaugment", "ada"])
 def test_data_and_samples_are_changed_by_one_law(kind):
     """Of equal images, as many of data as of samples change, and gradients pass."""

@@ -103,6 +103,7 @@ STOCHASTIC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path_name", "name"),
     [*(("vp", name) for name in STOCHASTIC), ("edm", "heun"), ("edm", "sde_dpmpp_2m")],

@@ -38,6 +38,7 @@ def params(digits):
     )
 
 
+@pytest.mark.slow
 def test_lenet_reads_digits(params, digits):
     images, labels = digits
     nearest = max(np.mean(labels[1000:] == label) for label in range(10))

@@ -58,6 +58,7 @@ def trained():
     return images, variables, [loss for _, _, loss in told]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(trained):
     losses = trained[2]
     print("losses", losses)

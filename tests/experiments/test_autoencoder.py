@@ -98,6 +98,7 @@ def test_layers_draw_better_than_pca_of_the_same_size():
     assert values["squared_error"].mean() < 0.85 * pca_error(2)[1]
 
 
+@pytest.mark.slow
 def test_convolutions_learn_too():
     experiment = build(
         "autoencoder_mnist_conv",

@@ -129,6 +129,7 @@ def test_an_average_of_the_weights_is_what_the_model_uses(name):
     assert jax.tree.structure(raw) == jax.tree.structure(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in ALL if n[:3] not in ("vqv", "pca")])
 def test_a_batch_in_parts_moves_the_same_weights(name):
     experiments = build(name), build(name, optim__accumulation=2)

@@ -53,6 +53,7 @@ def compiled():
 # --- what it learns -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learns_to_invert_digits():
     """Without a pair: the truth is known, and the untouched image is far from it."""
     experiment = build(
@@ -92,6 +93,7 @@ def test_learns_to_invert_digits():
     np.testing.assert_array_equal(shown[1::4], translated)
 
 
+@pytest.mark.slow
 def test_it_does_not_matter_which_images_come_side_by_side():
     """So no pairing can be learned, whatever the order of the data."""
     state, step = compiled()

@@ -135,6 +135,7 @@ def test_denoiser_of_a_network(prediction, variance):
 # --- the experiment -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learns_eight_gaussians():
     """And variances with a better bound than the fixed ones of the same network."""
     learns_eight_gaussians("ddpm")

@@ -157,6 +157,7 @@ def test_data_without_classes_have_no_classifier():
 # --- the experiment -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learns_eight_gaussians():
     """By predictor-corrector; and by its classifier, told no class itself."""
     learns_eight_gaussians("score_sde")

@@ -39,6 +39,7 @@ def test_learns_what_probabilistic_pca_knows():
     assert 0.9 * error < values["squared_error"].mean() < 1.15 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["iwae", "dreg"])
 def test_both_gradients_learn(objective):
     experiment = build(
@@ -149,6 +150,7 @@ def test_every_choice_samples_decodes_and_scores(likelihood, backbone):
     assert experiment.code.prior(KEY, 4).shape == (4, 3)
 
 
+@pytest.mark.slow
 def test_gaps_are_measured_where_there_are_steps_for_them():
     """Whose parts add up: log p(x) - ELBO = approximation + amortisation gap."""
     experiment = build(likelihood__refine_steps=20)

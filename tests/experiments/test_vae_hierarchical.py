@@ -17,6 +17,7 @@ TRAIN, TEST = digits()[:1400], batch_of(digits()[1400:])
 build = functools.partial(build, "vae_hierarchical_digits")
 
 
+@pytest.mark.slow
 def test_learns_more_than_independent_pixels_know():
     """The bound on the test images beats one categorical a pixel by 10 nats."""
     experiment = build(

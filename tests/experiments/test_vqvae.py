@@ -98,6 +98,7 @@ def learned(bottleneck):
     return experiment, state, last, quadrants(jax.random.key(1), 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bottleneck", "gap"), [("vq", 0.5), ("fsq", 2.0)])
 def test_learns_one_code_for_each_square(bottleneck, gap):
     """The bound reaches the entropy of the data: no model can do better."""
@@ -116,6 +117,7 @@ def test_learns_one_code_for_each_square(bottleneck, gap):
     assert np.abs(share - 0.25).max() < 0.1
 
 
+@pytest.mark.slow
 def test_learns_the_squares_through_a_gaussian_too():
     """Round normal posteriors do not fill the plane: some nats are lost."""
     experiment, state, _, batch = learned("gaussian")

@@ -153,6 +153,7 @@ def trained(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_samples(trained):
     """Of 20,000 samples: their distance to the data by scipy."""
     MODE.start(trained, Options())

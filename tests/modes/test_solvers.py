@@ -47,6 +47,7 @@ def compared(folder):
     return report(folder)
 
 
+@pytest.mark.slow
 def test_every_solver_is_there_at_its_budget(compared):
     rows, protocol = compared["rows"], compared["protocol"]
     assert [(r["solver"], r["num_steps"], r["evaluations"]) for r in rows[:-3]] == [

@@ -47,6 +47,7 @@ def ring(tmp_path_factory):
 # --- the law of a process, for every diffusion model ----------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_frames_go_from_noise_to_the_samples(name, tmp_path):
     run = run_of(tmp_path, f"{name}:tiny")

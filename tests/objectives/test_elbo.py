@@ -80,6 +80,7 @@ def test_with_the_true_posterior_every_weight_is_the_likelihood(linear):
     np.testing.assert_allclose(elbo.importance_bound(weights), exact, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_closed_form_parameters_meet_the_published_mnist_value():
     """pPCA with 30 components: 394.616 nats on the test set, sigma^2 = .018842."""
     folder = os.environ.get("TFDS_DATA_DIR", str(OFFLINE_DATA))

@@ -73,6 +73,7 @@ def alone(tmp_path_factory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does(alone, tmp_path):
     both = start_two(tmp_path)
     wait(both, [0, 0])
@@ -87,6 +88,7 @@ def test_two_processes_compute_what_one_does(alone, tmp_path):
             assert together[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_stop_of_one_process_stops_both_and_one_goes_on(alone, tmp_path):
     processes = start_two(tmp_path)
     path = tmp_path / "metrics.jsonl"

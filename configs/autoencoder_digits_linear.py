@@ -8,6 +8,7 @@ PCA's; largest angle between the decoder's span and PCA's subspace 0.02 degrees.
 
 from genjax.variants import with_variants
 
+TIME = "6 s, 1 core"
 CONFIG = dict(
     experiment="autoencoder",
     # affine maps: the answer is PCA

@@ -9,6 +9,7 @@ PCA-30 leaves 13.87.
 
 from genjax.variants import with_variants
 
+TIME = "1 h, 1 busy core"
 CONFIG = dict(
     experiment="autoencoder",
     data=dict(name="mnist"),

@@ -11,6 +11,7 @@ the untouched image is 0.85 away from the truth (`rmse_untouched`), and `cycle_l
 
 from genjax.variants import with_variants
 
+TIME = "1 min, 1 core"
 CONFIG = dict(
     experiment="cyclegan",
     data=dict(name="domains", a=dict(name="digits"), known_map="inverted"),

@@ -19,6 +19,7 @@ reads 0.61 of the digits as they are), `cycle_l1` 0.03. Without cycles
 
 from genjax.variants import with_variants
 
+TIME = "9 min, 1 core"
 CONFIG = dict(
     experiment="cyclegan",
     data=dict(

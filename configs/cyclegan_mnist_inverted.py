@@ -19,6 +19,7 @@ loss asks to keep the colours, and so should hurt here; not tried at this size.
 
 from genjax.variants import with_variants
 
+TIME = "15 min, 1 core"
 CONFIG = dict(
     experiment="cyclegan",
     data=dict(name="domains", a=dict(name="mnist"), known_map="inverted"),

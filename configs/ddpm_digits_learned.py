@@ -9,6 +9,7 @@ variances gain: with --config.method.schedule=linear it is 125, and ddpm_digits 
 
 from genjax.variants import with_variants
 
+TIME = "5 min, 1 core"
 CONFIG = dict(
     experiment="ddpm",
     model=dict(

@@ -9,6 +9,7 @@ pixels gets 1.69 bits/dim: samples are what L_simple is good for.
 
 from genjax.variants import with_variants
 
+TIME = "58 min, 2 cores"
 CONFIG = dict(
     experiment="ddpm",
     data=dict(name="mnist"),

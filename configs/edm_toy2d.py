@@ -8,6 +8,7 @@ where the density itself has 0.314.
 
 from genjax.variants import with_variants
 
+TIME = "59 s, 1 core"
 CONFIG = dict(
     experiment="edm",
     data=dict(name="gaussians8"),

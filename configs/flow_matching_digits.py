@@ -8,6 +8,7 @@ nats an image given its label; a model of independent pixels gets 106.3.
 
 from genjax.variants import with_variants
 
+TIME = "5 min, 1 core"
 CONFIG = dict(
     experiment="flow_matching",
     model=dict(

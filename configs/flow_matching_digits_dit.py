@@ -9,6 +9,7 @@ and at most 94.0 nats an image given its label; the U-Net of flow_matching_digit
 
 from genjax.variants import with_variants
 
+TIME = "5 min, 1 core"
 CONFIG = dict(
     experiment="flow_matching",
     model=dict(

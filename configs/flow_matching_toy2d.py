@@ -9,6 +9,7 @@ where the density itself has 0.314. For the independent coupling add
 
 from genjax.variants import with_variants
 
+TIME = "1 min, 1 core"
 CONFIG = dict(
     experiment="flow_matching",
     data=dict(name="gaussians8"),

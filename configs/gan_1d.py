@@ -15,6 +15,7 @@ gradient by its own size.
 
 from genjax.variants import with_variants
 
+TIME = "1 to 3 min, 1 core"
 CONFIG = dict(
     experiment="gan",
     data=dict(name="gaussian1d", num_train=50_000),

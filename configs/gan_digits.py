@@ -15,6 +15,7 @@ test images have 0.29. The panel shows that it leans on its few images: C_T is -
 
 from genjax.variants import with_variants
 
+TIME = "1 min, 1 core"
 CONFIG = dict(
     experiment="gan",
     model=dict(

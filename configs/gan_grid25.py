@@ -20,6 +20,7 @@ to 0.62. A penalty held at 0.01 smooths the Gaussians away (0.89); one that fall
 
 from genjax.variants import with_variants
 
+TIME = "1 min, 1 core"
 CONFIG = dict(
     experiment="gan",
     data=dict(name="gaussians25", num_train=100_000),

@@ -14,6 +14,7 @@ Fashion-MNIST: --config.data.name=fashion_mnist. Hardware: one CPU core, 5 minut
 
 from genjax.variants import with_variants
 
+TIME = "5 min, 1 core"
 CONFIG = dict(
     experiment="gan",
     data=dict(name="mnist"),

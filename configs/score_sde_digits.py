@@ -8,6 +8,7 @@ independent pixels gets 106.3.
 
 from genjax.variants import with_variants
 
+TIME = "5 min, 1 core"
 CONFIG = dict(
     experiment="score_sde",
     model=dict(

@@ -9,6 +9,7 @@ where the density itself has 0.314. For the other SDEs add
 
 from genjax.variants import with_variants
 
+TIME = "2.5 min, 1 core"
 CONFIG = dict(
     experiment="score_sde",
     data=dict(name="gaussians8"),

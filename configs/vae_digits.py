@@ -8,6 +8,7 @@ measures what the encoder loses.
 
 from genjax.variants import with_variants
 
+TIME = "30 s, 1 core"
 CONFIG = dict(
     experiment="vae",
     model=dict(backbone="dense", widths=(256, 256), latent_dim=16, activation="relu"),

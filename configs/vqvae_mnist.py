@@ -11,6 +11,7 @@ configs/vqvae_mnist_gaussian.py.
 
 from genjax.variants import with_variants
 
+TIME = "20 min, 1 busy core"
 CONFIG = dict(
     experiment="vqvae",
     data=dict(name="mnist"),

@@ -8,6 +8,7 @@ of which the code costs 0.126; vqvae_mnist gets 1.443.
 
 from genjax.variants import with_variants
 
+TIME = "30 min, 1 busy core"
 CONFIG = dict(
     experiment="vqvae",
     data=dict(name="mnist"),

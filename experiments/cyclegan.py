@@ -185,6 +185,8 @@ def play(
     d, of_d, _ = game.d_learner.descend(d_loss_fn, state.d)
     metrics |= {"loss": of_g.loss, "d_loss": of_d.loss}
     metrics |= {"g_grad_norm": of_g.grad_norm, "d_grad_norm": of_d.grad_norm}
+    rates = {"g_learning_rate": of_g.learning_rate}
+    metrics |= rates | {"d_learning_rate": of_d.learning_rate}
     return State(g, d, {name: pool for name, (pool, _) in found.items()}), metrics
 
 

@@ -92,7 +92,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         decode=lambda params, z: networks(params, "decoder", z),
     )
     learner = config.optim.learner()
-    optimizer = per_row(make_optimizer(learning_rate=method.local_learning_rate))
+    optimizer = per_row(make_optimizer(method.local_learning_rate))
 
     def elbo_of(params: Params, x: Array) -> Callable[[Gaussian, Key], Array]:
         log_px = model.log_prob(params, x)

@@ -25,6 +25,7 @@ from genjax.fields import Count, Field, LocalPath, NonNegative, Steps
 from genjax.modes.mode import Mode
 from genjax.modes.table import MODES, find_mode
 from genjax.run import Run, check_trained
+from genjax.screen import say
 from genjax.training import compile, distributed
 from genjax.training import workdir as folder
 from genjax.training.stop import StopRequest
@@ -86,7 +87,9 @@ class CommandLine:
                 stored = folder.read_run(self.place)
                 before = configs.complete(stored.config, stored.config_file).to_dict()
                 config = self.config.to_dict()
-                folder.check_same_config(self.place, config, stored=before)
+                folder.check_same_config(
+                    self.place, config, stored=before, to_train=False
+                )
                 spec = stored.spec
         return Run(
             self.workdir,
@@ -95,6 +98,7 @@ class CommandLine:
             spec=spec,
             step=getattr(self.options, "step", None),
             stop=stop,
+            say=say,
             override_config=self.flags.override_config,
             exported=exported,
         )
@@ -117,7 +121,14 @@ def parse(argv: Sequence[str]) -> CommandLine:
     shared, own = fields.fields_of(Flags), fields.fields_of(mode.options)
     check_known(texts, mode, {**shared, **own})
     flags = read_flags(Flags, {n: t for n, t in texts.items() if n in shared})
-    config, beside = find(flags, mode)
+    options = read_flags(
+        mode.options, {n: t for n, t in texts.items() if n not in shared}
+    )
+    implied = mode.sets(options)
+    config, beside = find(flags, mode, alone=bool(implied))
+    for name in implied.keys() & overrides.keys():
+        raise UserError(f"--config.{name} is set by another flag too: leave one out")
+    overrides |= {name: str(value) for name, value in implied.items()}
     config = override(config, overrides, beside)
     place, workdir = places(flags, mode)
     return CommandLine(
@@ -125,9 +136,7 @@ def parse(argv: Sequence[str]) -> CommandLine:
         workdir=workdir,
         place=place,
         mode=mode,
-        options=read_flags(
-            mode.options, {n: t for n, t in texts.items() if n not in shared}
-        ),
+        options=options,
         flags=flags,
         beside=beside,
     )
@@ -208,13 +217,18 @@ def _value_of(field: Field, name: str, text: str | None) -> Any:
 # --- the config -----------------------------------------------------------------------
 
 
-def find(flags: Flags, mode: Mode) -> tuple[ConfigDict, Path | None]:
-    """(the config, its file) of --config, or else of the run in --workdir."""
+def find(
+    flags: Flags, mode: Mode, *, alone: bool = False
+) -> tuple[ConfigDict, Path | None]:
+    """(the config, its file) of --config, or else of the run in --workdir.
+
+    alone: in training too.
+    """
     if flags.config is not None:
         file, _, _ = flags.config.partition(":")
         return configs.load(flags.config), configs.find_config(file)
     makes_a_run = mode.name in ("train", "import")
-    if makes_a_run or flags.workdir is None:
+    if (makes_a_run and not alone) or flags.workdir is None:
         instead = "" if makes_a_run else ", or a run by --workdir"
         raise UserError(
             "--config is missing: name a file, as in "
@@ -302,7 +316,7 @@ def check_field(name: str, known: Mapping[str, Any]) -> None:
 
 
 def answer(argv: Sequence[str]) -> str | None:
-    """What --help, --help with --mode, or --list print; None without them."""
+    """What --help, --help with --mode, or --list prints; None without them."""
     if "--list" in argv:
         return list_configs()
     if not any(word in argv for word in HELP):
@@ -361,11 +375,38 @@ def _shown(value: Any) -> str:
 
 
 def list_configs() -> str:
-    """The configs with the first line of what they say of themselves."""
+    """A line for each config: its data, how long training takes, and what it is.
+
+    The time is what its file states as TIME, where it was measured.
+    """
     folders = {Path("configs").absolute(), configs.INSTALLED / "configs"}
     found = {p.stem: p for home in folders for p in sorted(home.glob("[!_]*.py"))}
-    lines = []
+    lines = [f"{'config':<27} {'data':<20} {'training took':<19} what it is"]
     for name in sorted(found):
-        said = ast.get_docstring(ast.parse(found[name].read_text())) or ""
-        lines.append(f"{name:<28} {said.partition(chr(10))[0]}".rstrip())
+        tree = ast.parse(found[name].read_text())
+        said = (ast.get_docstring(tree) or "").partition("\n")[0]
+        time = next(filter(None, map(_stated_time, tree.body)), "")
+        data = _data_of(found[name])
+        lines.append(f"{name:<27} {data:<20} {time:<19} {said}".rstrip())
     return "\n".join(lines)
+
+
+def _stated_time(node: ast.stmt) -> str:
+    match node:
+        case ast.Assign(
+            targets=[ast.Name(id="TIME")], value=ast.Constant(value=str(time))
+        ):
+            return time
+    return ""
+
+
+def _data_of(file: Path) -> str:
+    """The name of a config's data, of both domains where there are two."""
+    try:
+        data: Any = configs.load(str(file)).data
+    except UserError:  # it says so when it is used
+        return "?"
+    if data.name != "domains":
+        return data.name
+    names = (data.a.name, data.known_map or data.b.name)
+    return ", ".join(dict.fromkeys(n.rpartition("/")[2] for n in names if n))

@@ -25,6 +25,7 @@ from genjax import fields
 from genjax.choices import nearest
 from genjax.experiment import Experiment
 from genjax.fields import Count, Field, LocalPath, Seed, Share, Steps
+from genjax.sources import source_hashes
 from genjax.typing import DataSpec, UserError
 from genjax.variants import tiny
 
@@ -186,10 +187,11 @@ def find_experiment(name: str, beside: Path | None = None) -> ModuleType:
     raise UserError(f"there is no experiments/{name}.py{hint}")
 
 
-def code_hash(name: str, beside: Path | None = None) -> str:
-    """SHA-256 of the source of experiments/<name>.py, as `find_experiment` finds it."""
-    module = find_experiment(name, beside)
-    return getattr(module, _CODE_HASH)
+def code_of(name: str, beside: Path | None = None) -> dict[str, str]:
+    """The hashes of experiments/<name>.py and its model (`sources.source_hashes`)."""
+    file = find_experiment(name, beside).__file__
+    assert file is not None
+    return source_hashes(Path(file))
 
 
 def _experiment(path: Path) -> ModuleType:

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genjax import configs
+from genjax import configs, sources
 from genjax.choices import one_of
 from genjax.data import datasets
 from genjax.data.pipeline import eval_batches, gather
@@ -38,10 +37,11 @@ from genjax.experiment import Experiment
 from genjax.export import folder as export
 from genjax.export import parts
 from genjax.export.folder import Export
+from genjax.screen import Say, say, silent
 from genjax.streams import Stream, stream_key
 from genjax.training import compile, distributed
 from genjax.training import workdir as folder
-from genjax.training.checkpoint import Checkpointer
+from genjax.training.checkpoint import Checkpointer, Restored
 from genjax.training.sharding import batch_sharding, make_mesh, replicated
 from genjax.typing import Array, DataSpec, UserError
 
@@ -68,6 +68,7 @@ def load(
     step: int | None = None,
     *,
     stop: Callable[[], bool] = lambda: False,
+    say: Say = silent,
 ) -> "Run":
     """A trained run, with the config that it was trained with.
 
@@ -75,7 +76,7 @@ def load(
         "trained/<name>", a model that comes with the package.
     overrides: fields of the config to change, nested or as "sampler.num_steps"; only
         those that do not alter what was learnt (`genjax.training.workdir.FREE_FIELDS`).
-    step: of the checkpoint; None: the newest.
+    step: of the checkpoint; None: the newest. say: is told what takes its time.
     Raises UserError if there is no such run.
     """
     place, workdir = export.find(workdir)
@@ -87,7 +88,7 @@ def load(
         configs.merged(before, changes), beside=stored.config_file
     )
     configs.check_used(config, configs.flatten(overrides or {}), stored.config_file)
-    folder.check_same_config(place, config.to_dict(), stored=before)
+    folder.check_same_config(place, config.to_dict(), stored=before, to_train=False)
     return Run(
         workdir,
         config,
@@ -95,6 +96,7 @@ def load(
         spec=stored.spec,
         step=step,
         stop=stop,
+        say=say,
         exported=exported,
     )
 
@@ -124,7 +126,7 @@ class Run:
     """A config and its run folder. Each part is made when it is first needed.
 
     Attributes: workdir, config (completed), settings (its common sections, checked),
-    beside, override_config.
+    beside, override_config, say.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Run:
         spec: DataSpec | None = None,
         step: int | None = None,
         stop: Callable[[], bool] = lambda: False,
+        say: Say = silent,
         override_config: bool = False,
         exported: Export | None = None,
     ):
@@ -143,14 +146,16 @@ class Run:
 
         beside: of `configs.find_experiment`. spec: of the data, where it is known
         before they are loaded. step: of the checkpoint; None: the newest. stop:
-        whether this process was asked to stop. override_config: go on with other data.
-        exported: weights to use in the place of the folder's checkpoints.
+        whether this process was asked to stop. say: is told what takes its time, in
+        the first process. override_config: go on with other data. exported: weights to
+        use in the place of the folder's checkpoints.
         Raises UserError for a step that an exported model does not hold.
         """
         self.workdir, self.config, self.beside = workdir, config, beside
         self.settings, _ = configs.check(config.to_dict(), beside)
         self._spec, self._step, self._stop = spec, step, stop
         self.override_config, self.exported = override_config, exported
+        self._tell = say
         self._trained_on: str | None = None  # the checkpoint's data, once it is read
         self._rows_taken: Mapping[str, int] | None = None  # the checkpoint's, likewise
         if exported is not None:
@@ -162,6 +167,11 @@ class Run:
                 )
         self._turned: dict[str, Run] = {}
         self._evaluators: dict[tuple, Evaluator] = {}
+
+    def say(self, what: object) -> None:
+        """A line for the person, from the first process."""
+        if distributed.is_first():
+            self._tell(what)
 
     def stop(self) -> bool:
         """Whether any process was asked to stop. All processes must call it."""
@@ -175,6 +185,7 @@ class Run:
     def dataset(self) -> Dataset:
         """The data of the config. Raises UserError if the run was trained on others."""
         check = None if self._spec else self._check_fits
+        self.say(f"reading the data, {self.settings.data.name}")
         dataset = datasets.load(**self.settings.data.options(), check=check)
         self._check_data(dataset.fingerprint)
         return dataset
@@ -200,12 +211,14 @@ class Run:
     def compiled(self) -> compile.CompiledExperiment:
         """The model, laid out on the devices."""
         mesh = make_mesh(self.settings.mesh.fsdp)
-        return compile.compile_experiment(self.experiment, mesh, gather=gather)
+        return compile.compile_experiment(
+            self.experiment, mesh, gather=gather, say=self.say
+        )
 
     @functools.cached_property
-    def code_hash(self) -> str:
-        """The hash of the experiment's file."""
-        return configs.code_hash(self.settings.experiment, self.beside)
+    def code(self) -> dict[str, str]:
+        """The hashes of the experiment's file and of its model's."""
+        return configs.code_of(self.settings.experiment, self.beside)
 
     @functools.cached_property
     def trained(self) -> tuple[Any, int]:
@@ -213,15 +226,16 @@ class Run:
         if self.exported is not None:
             return self._read_exported(self.exported), self.exported.step
         check_trained(self.workdir)
+        self.say(f"reading the checkpoint in {self.workdir}")
         with self.open_checkpoints(to_save=False) as checkpointer:
             restored = self.restore(checkpointer, step=self._step)
         if restored is None:
             raise UserError(f"{self.workdir} holds no checkpoint yet; train first")
-        return restored
+        return restored.state, restored.step
 
     def _read_exported(self, exported: Export) -> Any:
         if not exported.is_shipped:  # those are tested with the code beside them
-            self._tell_other_code(exported.stored.code_hash, exported.step)
+            self._tell_other_code(exported.stored.code, exported.step)
         abstract_state = self.compiled.abstract_state
         try:
             state = parts.restored(
@@ -264,6 +278,7 @@ class Run:
             spec=self._spec,
             step=self._step,
             stop=self._stop,
+            say=self._tell,
             override_config=self.override_config,
             exported=self.exported,
         )
@@ -547,6 +562,7 @@ class Run:
     ) -> Evaluator:
         dataset, settings = self.dataset, self.settings.evaluation
         network = None if extractor is None else extractors.load(extractor, self.spec)
+        self.say(f"summing up the {len(dataset.train):,} training examples")
         reference, _ = score.summary_of(
             dataset.train,
             self.spec,
@@ -573,6 +589,7 @@ class Run:
             keep_floors=score.keep_floors,
             mesh=self.compiled.mesh,
             should_stop=self.stop,
+            say=self.say,
         )
 
     def _labels_as_in_data(self) -> np.ndarray | None:
@@ -645,7 +662,7 @@ class Run:
             meta = {
                 "config_hash": folder.config_hash(self.config.to_dict()),
                 "data": self.dataset.fingerprint,
-                "code_hash": self.code_hash,
+                "code": self.code,
             }
         with Checkpointer(
             self.workdir / "checkpoints",
@@ -658,8 +675,8 @@ class Run:
 
     def restore(
         self, checkpointer: Checkpointer, *, step: int | None
-    ) -> tuple[Any, int] | None:
-        """(state, step) of the newest intact checkpoint or of `step`; None without one.
+    ) -> Restored[Any] | None:
+        """The newest intact checkpoint, or that of `step`; None without one.
 
         Raises UserError if it was trained on other data than those that are loaded;
         says so if it was trained by other code.
@@ -671,15 +688,15 @@ class Run:
         self._rows_taken = restored.meta.get("batches") or self._batches_of_config()
         if "dataset" in self.__dict__:
             self._check_data(self.dataset.fingerprint)
-        self._tell_other_code(restored.meta.get("code_hash"), restored.step)
-        return restored.state, restored.step
+        self._tell_other_code(restored.meta.get("code"), restored.step)
+        return restored
 
-    def _tell_other_code(self, code_hash: str | None, step: int) -> None:
-        if code_hash != self.code_hash and distributed.is_first():
-            print(
-                f"genjax: experiments/{self.settings.experiment}.py has changed since "
-                f"step {step} of {self.workdir} was trained",
-                file=sys.stderr,
+    def _tell_other_code(self, code: Mapping[str, str] | None, step: int) -> None:
+        files = sources.changed(self.code if code is None else code, self.code)
+        if files and distributed.is_first():  # a notebook must know it too
+            say(
+                f"genjax: {sources.in_words(files)} since step {step} of "
+                f"{self.workdir} was trained"
             )
 
     def _batches_of_config(self) -> dict[str, int] | None:

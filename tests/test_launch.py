@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import genjax
 from genjax import __main__ as launch
 from genjax import commandline
 from genjax.modes.table import MODES, find_mode
@@ -613,9 +614,19 @@ def test_a_reader_that_has_had_enough_is_no_error():
 
 def test_list_names_the_configs(capsys):
     said, _ = run_here(capsys, "--list")
-    names = [line.split()[0] for line in said.splitlines()]
+    head, *lines = said.splitlines()
+    names = [line.split()[0] for line in lines]
     assert names == sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
-    assert all(len(line.split()) > 3 for line in said.splitlines())
+    data, time, words = map(head.index, ("data", "training took", "what it is"))
+    by_name = dict(zip(names, lines, strict=True))
+    for name, shown, took in (
+        ("ddpm_digits", "digits", "171 s, 2 cores"),
+        ("cyclegan_mnist_inverted", "mnist, inverted", "15 min, 1 core"),
+        ("ddpm_cifar", "cifar10", ""),  # not measured: not said
+    ):
+        line = by_name[name]
+        assert line[data:time].strip() == shown and line[time:words].strip() == took
+    assert all(len(line) > words and line[words] != " " for line in lines)
 
 
 def test_show_needs_no_data(capsys, monkeypatch, tmp_path):
@@ -624,6 +635,118 @@ def test_show_needs_no_data(capsys, monkeypatch, tmp_path):
     said, _ = run_here(capsys, *flags, "--config.seed=5")
     assert re.search(r"seed = 5 \(default 0\)", said)
     assert not (tmp_path / "run").exists()
+
+
+# --- a run goes on --------------------------------------------------------------------
+
+QUICK = (  # two steps, and the least of everything else
+    "--config.training.num_steps=2",
+    "--config.training.save_every=1",
+    "--config.evaluation.num_samples=0",
+    "--config.likelihood.method=none",
+)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory) -> Path:
+    """A run of QUICK."""
+    workdir = tmp_path_factory.mktemp("short") / "run"
+    flags = (*QUICK, "--config.optim.decay_steps=2", "--config.optim.warmup_steps=0")
+    assert launch.main([f"--config={CONFIG}", f"--workdir={workdir}", *flags]) == 0
+    return workdir
+
+
+def test_a_run_is_trained_on_and_says_what_that_means(short, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(short, workdir)
+    here = f"--workdir={workdir}"
+    _, said = run_here(capsys, here, "--extend_to=4")
+    assert "training.num_steps: 2 -> 4" in said and "from step 2 to 4" in said
+    assert "the learning rate is 0 from step 2 on" in said
+    assert [x["learning_rate"] for x in metric_lines(workdir)][-1] == 0.0
+    _, said = run_here(capsys, here, "--extend_to=4")  # the same command again
+    assert "from step 4 to 4" in said and "learning rate" not in said
+    _, said = run_here(capsys, here, "--extend_to=3", expect=2)
+    assert "--extend_to=4 to go on as far" in said
+    flag = "--config.optim.decay_steps=6"
+    _, said = run_here(capsys, here, "--extend_to=6", flag)
+    assert "optim.decay_steps: 2 -> 6" in said and "learning rate" not in said
+    seconds = [x["seconds"] for x in metric_lines(workdir)]
+    assert seconds == sorted(seconds)
+    _, said = run_here(capsys, here, "--extend_to=8", "--config.seed=1", expect=2)
+    assert "seed: 0 -> 1" in said
+    both = ("--extend_to=8", "--config.training.num_steps=9")
+    _, said = run_here(capsys, here, *both, expect=2)
+    assert "--config.training.num_steps is set by another flag too" in said
+    nowhere = f"--workdir={tmp_path / 'other'}"
+    for flags in ((nowhere,), (nowhere, f"--config={CONFIG}")):
+        _, said = run_here(capsys, *flags, "--extend_to=8", expect=2)
+        assert "run" in said and not (tmp_path / "other").exists()
+
+
+def test_checkpoints_that_were_removed_are_missed_aloud(short, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(short, workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    _, said = run_here(capsys, f"--workdir={workdir}", "--extend_to=2")
+    assert "metrics up to step 2, but no checkpoint: training starts anew" in said
+
+
+def test_a_run_begins_with_the_weights_of_another(short, tmp_path, capsys):
+    workdir, flags = tmp_path / "run", (f"--config={CONFIG}", *QUICK)
+    train = (*flags, f"--workdir={workdir}", "--config.seed=3")
+    _, said = run_here(capsys, *train, f"--init_from={short}")
+    assert re.search(r"step 2: (\d+) of \1 arrays taken", said)
+    record = json.loads((workdir / "config.json").read_text())["init_from"]
+    assert record["run"] == str(short) and record["step"] == 2 and not record["left"]
+    before = digests(workdir, 2)
+    _, said = run_here(capsys, *train, f"--init_from={short}")
+    assert "goes on from its own step 2" in said and digests(workdir, 2) == before
+    run_here(capsys, *train)
+    record = json.loads((workdir / "config.json").read_text())["init_from"]
+    assert record["run"] == str(short)  # not forgotten by those who do not ask again
+    shutil.rmtree(workdir / "checkpoints")
+    _, said = run_here(capsys, *train)
+    assert f"weights of {short}, step 2" in said  # as the run began the first time
+    assert digests(workdir, 2) == before
+
+
+def test_weights_that_do_not_fit_are_refused(short, tmp_path, capsys):
+    train = (f"--config={ROOT}/configs/pca_digits.py:tiny", f"--workdir={tmp_path}/a")
+    _, said = run_here(capsys, *train, f"--init_from={short}", expect=2)
+    assert "none of its" in said and "has the path and the shape" in said
+    _, said = run_here(capsys, *train, f"--init_from={tmp_path}", expect=2)
+    assert "--init_from: there is no trained run" in said
+    assert said.count("\n") == 1 and not (tmp_path / "a" / "config.json").exists()
+
+
+def test_the_end_names_scores_beside_their_baselines_and_the_files(trained, capsys):
+    _, said = run_here(capsys, f"--config={CONFIG}", *SHORT, f"--workdir={trained}")
+    result = json.loads((trained / f"evaluation/{NUM_STEPS}.json").read_text())
+    score, floor = (
+        result["metrics"][name] for name in ("wasserstein2", "wasserstein2_floor")
+    )
+    assert f"wasserstein2 {score:.4g}  (floor {floor:.4g})" in said
+    assert re.search(r"\nnll_nats \S+  \(.*ppca [\d.]+", said)
+    assert f"picture: {trained}/samples/{NUM_STEPS}.png" in said
+    assert said.endswith(f"evaluation: {trained}/evaluation/{NUM_STEPS}.json\n")
+
+
+def test_the_first_words_come_before_the_imports():
+    """The command line itself cannot be imported here, and JAX is not yet."""
+    code = (
+        "import sys, launch; sys.modules['genjax.commandline'] = None\n"
+        "try: launch.main(['--list'])\n"
+        "except ImportError: print('jax' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == f"genjax {genjax.__version__}: starting\nFalse\n"
 
 
 # --- code that has changed ------------------------------------------------------------
@@ -641,13 +764,10 @@ def project(tmp_path, monkeypatch):
 
 
 def test_a_run_whose_code_changed_asks(project, capsys):
-    few = ("--config.training.num_steps=2", "--config.training.save_every=1")
-    quick = ("--config.evaluation.num_samples=0", "--config.likelihood.method=none")
     train = (
         "--config=configs/flow_matching_toy2d.py:tiny",
         f"--workdir={project / 'run'}",
-        *few,
-        *quick,
+        *QUICK,
     )
     run_here(capsys, *train)
     _, said = run_here(capsys, "--workdir=run", "--mode=sample", "--num_samples=1")
@@ -665,6 +785,4 @@ def test_a_run_whose_code_changed_asks(project, capsys):
     assert "has changed" in said
     run_here(capsys, *train)  # once accepted, it is the code of the run
     old = json.loads((project / "run/checkpoints/2/meta/metadata").read_text())
-    assert (
-        old["body"]["meta"]["code_hash"] != folder.read_run(project / "run").code_hash
-    )
+    assert old["body"]["meta"]["code"] != folder.read_run(project / "run").code

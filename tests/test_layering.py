@@ -25,6 +25,8 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "scale": BASE,
     "state": BASE,
     "variants": set(),
+    "screen": set(),
+    "sources": set(),
     "streams": BASE,
     "fields": BASE | {"choices"},
     "inputs": BASE | {"fields", "labels", "scale"},
@@ -40,11 +42,11 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     | {"experiment", "inputs", "models", "training"},
     "data": BASE | {"disk"},
     "pictures": BASE | {"disk"},
-    "training": BASE | {"disk", "experiment", "fields", "state", "streams"},
-    "configs": BASE | {"choices", "experiment", "fields", "variants"},
+    "training": BASE | {"disk", "experiment", "fields", "screen", "state", "streams"},
+    "configs": BASE | {"choices", "experiment", "fields", "sources", "variants"},
     "evaluation": BASE
     | {"axes", "choices", "disk", "experiment", "log_likelihood", "nn"}
-    | {"objectives"},
+    | {"objectives", "screen"},
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},
     "evaluation.__main__": BASE | {"choices", "evaluation", "data", "disk", "training"},
@@ -52,12 +54,14 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     # where they all meet
     "run": BASE
     | {"choices", "configs", "data", "diffusion", "evaluation", "experiment", "export"}
-    | {"streams", "training"},
+    | {"screen", "sources", "streams", "training"},
     "modes": BASE
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
-    | {"export", "fields", "labels", "pictures", "run", "streams", "training"},
+    | {"export", "fields", "labels", "pictures", "run", "screen", "sources", "streams"}
+    | {"training"},
     "commandline": BASE
-    | {"choices", "configs", "data", "export", "fields", "modes", "run", "training"},
+    | {"choices", "configs", "data", "export", "fields", "modes", "run", "screen"}
+    | {"training"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},
@@ -107,7 +111,7 @@ MODES = sorted((ROOT / "genjax" / "modes").rglob("*.py"))
 @pytest.mark.parametrize("path", MODES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_modes_never_import_each_other(path):
     part = path.relative_to(ROOT / "genjax" / "modes").parts[0].removesuffix(".py")
-    shared = {"mode", "beside", "drawing", part}
+    shared = {"mode", "beside", "drawing", "results", "start", part}
     for name in imports(path):
         parts = name.split(".")
         if parts[:2] == ["genjax", "modes"] and len(parts) > 2:

@@ -34,6 +34,7 @@ from genjax.evaluation.samples import (
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import Summary, summarize
 from genjax.experiment import Experiment, StateT
+from genjax.screen import Say, silent
 from genjax.typing import Array, Batch, DataSpec, Key, Stopped, UserError
 
 Weights = Literal["ema", "raw"]
@@ -88,6 +89,7 @@ class Evaluator(Generic[StateT]):
         keep_floors: Keep | None = None,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        say: Say = silent,
     ):
         """Compiles nothing yet.
 
@@ -105,6 +107,7 @@ class Evaluator(Generic[StateT]):
         mesh: where state and batches live; None for a single device.
         should_stop: asked between batches and chunks; it must give the same answer on
             every process, or they wait for each other. True raises Stopped.
+        say: is told what comes next, where that takes its time.
         Raises UserError if num_samples or sample_chunk makes no sense.
         """
         _check_numbers(num_samples, sample_chunk)
@@ -122,7 +125,7 @@ class Evaluator(Generic[StateT]):
         self._full = full
         self._keep_floors = keep_floors
         self.nearest_training: np.ndarray | None = None
-        self._should_stop = should_stop
+        self._should_stop, self._say = should_stop, say
         whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         # Replicated results: under several processes no other array can be fetched.
         self._fetchable = jax.jit(lambda tree: tree, out_shardings=whole)
@@ -169,6 +172,7 @@ class Evaluator(Generic[StateT]):
         """(means of `evaluate`, `likelihood_metrics`), in float64 on the host."""
         if not (self._experiment.evaluate or self._experiment.likelihood):
             return {}, {}
+        self._say("scoring the test examples")
         named: dict[str, list[np.ndarray]] = {}
         log_probs: list[np.ndarray] = []
         for j, (batch, mask) in enumerate(self._test_batches()):
@@ -208,6 +212,7 @@ class Evaluator(Generic[StateT]):
     def _sample_metrics(self, state: StateT) -> dict[str, float]:
         if self._experiment.sample is None or self._num_samples == 0:
             return {}
+        self._say(f"drawing {self._num_samples:,} samples to compare with the data")
         chunks = generate(
             self._sample,
             state,
@@ -226,6 +231,7 @@ class Evaluator(Generic[StateT]):
         )
         metrics = self._scores_of(samples)
         if self._full and self._panel.missing(samples.count) is None:
+            self._say("comparing them by the panel, neighbour by neighbour")
             metrics |= self._panel(samples)
             self.nearest_training = self._nearest_training(samples)
         return metrics | self._floors

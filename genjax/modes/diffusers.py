@@ -84,7 +84,7 @@ def write(run: Run, options: Options) -> None:
         step=0,
         weights="raw",
         spec=spec,
-        code_hash=model.code_hash,
+        code=model.code,
     )
     count = sum(x.size for x in found.arrays.values())
     say(f"{count:,} parameters of {found.file}, in {run.workdir}")

@@ -15,8 +15,10 @@ import numpy as np
 from genjax.evaluation.likelihood_table import likelihood_table
 from genjax.evaluation.runner import Result
 from genjax.fields import Seed, Steps
-from genjax.modes.mode import Mode, Trained, check_labels, say
+from genjax.modes.mode import Mode, Trained, check_labels, say, title_of
+from genjax.modes.results import score_lines
 from genjax.pictures import grids
+from genjax.pictures.frame import framed
 from genjax.run import Run, Weights
 from genjax.training import distributed, metrics
 from genjax.typing import DataSpec
@@ -71,18 +73,24 @@ def write(run: Run, result: Result, suffix: str, nearest: np.ndarray | None) -> 
     path = metrics.write_evaluation(run.workdir, run.step, result, suffix=suffix)
     if nearest is not None:
         picture = path.with_name(f"{run.step}{suffix}_neighbours.png")
-        draw_neighbors(picture, nearest, run.spec)
+        title = title_of(run, run.step, "samples nearest to a training image")
+        draw_neighbors(picture, nearest, run.spec, title)
     if table := likelihood_table(result):
         say(table)
+    for line in score_lines(result):
+        say(line)
     say(path)
 
 
-def draw_neighbors(path: Path, examples: np.ndarray, spec: DataSpec) -> None:
+def draw_neighbors(
+    path: Path, examples: np.ndarray, spec: DataSpec, title: str
+) -> None:
     """A picture of images (n, 1 + k, h, w, c), two of n in a row; none of points."""
     if spec.dtype == "uint8":
         images = examples.reshape(-1, *spec.shape)
-        columns = 2 * examples.shape[1]
-        grids.save_png(path, grids.image_grid(images, spec.num_levels, columns=columns))
+        names = 2 * ["sample", *(f"near {i}" for i in range(1, examples.shape[1]))]
+        grid = grids.image_grid(images, spec.num_levels, columns=len(names))
+        grids.save_png(path, framed(grid, title, columns=names))
 
 
 MODE = Mode(

@@ -87,7 +87,7 @@ def write(run: Run, options: Options) -> None:
         weights=weights,
         spec=run.spec,
         fingerprint=run.trained_on,
-        code_hash=run.code_hash,
+        code=run.code,
     )
     size = sum(x.nbytes for x in arrays.values())
     say(f"step {run.step}: {weights} weights, {size:,} bytes, in {path}")

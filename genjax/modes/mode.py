@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 from genjax import disk
 from genjax.fields import Seed, Steps
 from genjax.run import Run, has
+from genjax.screen import say
 from genjax.training import distributed
 from genjax.training.metrics import to_json
 from genjax.typing import Stopped
@@ -23,6 +23,7 @@ __all__ = [
     "has",
     "report",
     "say",
+    "title_of",
 ]
 
 OptionsT = TypeVar("OptionsT")
@@ -62,7 +63,9 @@ class Mode(Generic[OptionsT]):
     writes: the folder that it will write to; one that looks at a checkpoint tries it
         before the work.
     run: does it, in all processes together.
-    trained: whether it looks at a checkpoint, so that --workdir alone names the config.
+    trained: whether it looks at a checkpoint.
+    sets: fields of the config that the options stand for, like {"training.num_steps":
+        9}; a mode with such options needs no --config beside --workdir.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Mode(Generic[OptionsT]):
     writes: Callable[[Run, OptionsT], Path] = _evaluations
     run: Callable[[Run, OptionsT], None]
     trained: bool = True
+    sets: Callable[[OptionsT], Mapping[str, Any]] = lambda options: {}
 
     def start(self, run: Run, options: OptionsT) -> None:
         """Checks that the model can do it, and does it."""
@@ -90,6 +94,11 @@ class Mode(Generic[OptionsT]):
         """Raises UserError for a model that lacks a part of `needs`."""
         for part in self.needs:
             run.require(part, f"--mode={self.name}", self.models)
+
+
+def title_of(run: Run, step: int, what: str) -> str:
+    """The title of a picture: "ddpm_digits, step 2,500: 64 samples"."""
+    return f"{run.workdir.name}, step {step:,}: {what}"
 
 
 def check_stop(run: Run, during: str) -> None:
@@ -130,8 +139,3 @@ def report(
     disk.write_atomically(path, text.encode())  # first: printing may fail
     print(to_json({"step": run.step, **result}, indent=2))
     say(path)
-
-
-def say(what: object | Path) -> None:
-    """A line for the person, beside the results on the standard output."""
-    print(what, file=sys.stderr)

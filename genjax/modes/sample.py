@@ -23,8 +23,9 @@ from genjax.choices import local_path
 from genjax.disk import from_json, write_atomically
 from genjax.fields import Count, LocalPath
 from genjax.modes.drawing import class_columns, draw_examples
-from genjax.modes.mode import Mode, Trained, check_labels, say
+from genjax.modes.mode import Mode, Trained, check_labels, say, title_of
 from genjax.pictures import grids
+from genjax.pictures.frame import framed
 from genjax.run import Run
 from genjax.training import distributed
 from genjax.training.metrics import to_json
@@ -85,8 +86,20 @@ def write(run: Run, options: Options, samples: np.ndarray) -> None:
     shown = samples[:MAX_IN_PICTURE] if is_image else samples
     columns = class_columns(options.labels)
     picture = draw_examples(shown, run.spec, frame=shown, columns=columns)
-    grids.save_png(folder / "samples.png", picture)
+    names = [str(label) for label in options.labels or ()] if columns else []
+    title = title_of(run, run.step, sample_words(run, options, len(shown)))
+    grids.save_png(folder / "samples.png", framed(picture, title, columns=names))
     say(f"step {run.step}: {len(samples)} samples in {folder}")
+
+
+def sample_words(run: Run, options: Options, num: int) -> str:
+    """Like "64 samples by ddim in 50 steps, seed 1"."""
+    sampler = run.config.to_dict().get("sampler") or {}
+    by = f" by {sampler['name']}" if "name" in sampler else ""
+    steps = f" in {sampler['num_steps']} steps" if "num_steps" in sampler else ""
+    classes = ", ".join(map(str, options.labels or ()))
+    of = f" of class {classes}" if classes else ""
+    return f"{num:,} samples{of}{by}{steps}, seed {options.seed}"
 
 
 def request(run: Run, options: Options) -> dict[str, Any]:

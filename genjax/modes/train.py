@@ -7,6 +7,7 @@ says.
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genjax import configs
+from genjax import configs, sources
 from genjax.choices import local_path, nearest
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.export.folder import WEIGHTS
+from genjax.fields import Count
+from genjax.modes import start
 from genjax.modes.drawing import draw_examples
-from genjax.modes.mode import Mode
+from genjax.modes.mode import Mode, title_of
+from genjax.modes.results import results
 from genjax.pictures import grids
+from genjax.pictures.frame import framed
 from genjax.run import Run, load
+from genjax.screen import say
 from genjax.streams import Stream, stream_key
 from genjax.training import compile, distributed, loop, metrics, state_table
 from genjax.training import workdir as folder
@@ -32,6 +38,7 @@ from genjax.training.sharding import batch_sharding, replicated
 from genjax.training.stop import StopRequest
 from genjax.typing import UserError
 
+STEPS = "training.num_steps"
 MAX_IN_GRID = 64  # images
 MAX_POINTS = 10_000
 
@@ -40,7 +47,13 @@ MAX_POINTS = 10_000
 class Options:
     """The flags of --mode=train."""
 
-    accept_code: bool = False  # continue although the experiment's file changed
+    accept_code: bool = False  # continue although the model's source changed
+    extend_to: Count | None = None  # train the run in --workdir on, to this step
+    init_from: str | None = None  # a run folder: begin with its weights where they fit
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the config that they stand for."""
+        return {} if self.extend_to is None else {STEPS: self.extend_to}
 
 
 def train_config(
@@ -49,13 +62,15 @@ def train_config(
     *,
     override_config: bool = False,
     accept_code: bool = False,
+    init_from: str | Path | None = None,
 ) -> Run:
     """Trains in the folder workdir, from its newest checkpoint if there is one.
 
     config: a file or its name, like "ddpm_digits:tiny", or the fields of a config, of
         which those that are missing take their defaults.
     override_config: go on with other data or another config. accept_code: go on though
-        the experiment's file has changed.
+        the model's source has changed. init_from: a run folder with whose weights a
+        new run begins, where they fit.
     Returns the trained run. Raises UserError, Stopped, DivergedError, SaveError.
     """
     beside = None
@@ -67,47 +82,52 @@ def train_config(
         beside = configs.find_config(str(config).partition(":")[0])
     compile.use_persistent_cache()
     path = local_path(workdir, "workdir")
+    options = Options(
+        accept_code=accept_code, init_from=init_from and os.fspath(init_from)
+    )
     with StopRequest() as stop:
         run = Run(
-            path, completed, beside=beside, stop=stop, override_config=override_config
+            path,
+            completed,
+            beside=beside,
+            stop=stop,
+            say=say,
+            override_config=override_config,
         )
-        train(run, Options(accept_code=accept_code))
+        check(run, options)
+        train(run, options)
     return load(path)
+
+
+def check(run: Run, options: Options) -> None:
+    """Raises UserError for --extend_to without a run, and --init_from of no run."""
+    if options.extend_to is not None and not (run.workdir / "config.json").exists():
+        raise UserError(
+            f"--extend_to trains a run on, and there is none in {run.workdir}: name "
+            "its --workdir"
+        )
+    if options.init_from is not None:
+        start.open_source(run, options.init_from)
 
 
 def train(run: Run, options: Options) -> None:
     """Trains from the newest checkpoint, or from the start, to training.num_steps."""
-    training, config = run.settings.training, run.config.to_dict()
+    training = run.settings.training
     with contextlib.ExitStack() as stack:
         stack.enter_context(claim(run, options))
         check_best(run)
         checkpointer = stack.enter_context(run.open_checkpoints())
-        restored = run.restore(checkpointer, step=None)
-        state, step = restored or (run.initial_state(), 0)
-        offset = run.row_offset(step)
+        began = start.begin(run, checkpointer, options.init_from)
+        offset = run.row_offset(began.step)
         checkpointer.note(batches={"batch_size": training.batch_size, "offset": offset})
         feed = stack.enter_context(contextlib.closing(make_feed(run, offset)))
-        resumed = None if restored is None else step
-        log = stack.enter_context(open_log(run, resumed, offset))
-        # Only now: the config of a mistaken command must not stand in the way.
-        distributed.on_first_process(
-            lambda: folder.write_config(
-                run.workdir,
-                config,
-                spec=run.dataset.spec,
-                fingerprint=run.dataset.fingerprint,
-                code_hash=run.code_hash,
-                config_file=run.beside,
-                notes=run.dataset.notes,
-            )
-        )
-        log.say(state_table.state_table(run.compiled.abstract_state))
-        log.say(f"{run.workdir}: from step {step} to {training.num_steps}")
+        log = stack.enter_context(open_log(run, began, offset))
+        announce(run, began)
         loop.train(
             run.compiled,
             feed,
-            state,
-            step,
+            began.state,
+            began.step,
             seed=run.settings.seed,
             schedule=loop.Schedule(
                 num_steps=training.num_steps,
@@ -119,7 +139,37 @@ def train(run: Run, options: Options) -> None:
             checkpointer=checkpointer,
             log=log,
             stop=run.asked_to_stop,
+            so_far=began.notes,
         )
+    run.say(results(run, training.num_steps))
+
+
+def announce(run: Run, began: start.Beginning) -> None:
+    """What is trained and from where; and config.json."""
+    training, config = run.settings.training, run.config.to_dict()
+    run.say(state_table.state_table(run.compiled.abstract_state))
+    for name, (before, now) in folder.raised(run.workdir, config).items():
+        run.say(f"{name}: {before} -> {now}")
+    run.say(f"{run.workdir}: from step {began.step} to {training.num_steps}")
+    end = config.get("optim", {}).get("decay_steps")
+    if end is not None and end < training.num_steps and began.step < training.num_steps:
+        run.say(
+            f"the learning rate is 0 from step {end} on, optim.decay_steps: to learn "
+            f"to the end, --config.optim.decay_steps={training.num_steps}"
+        )
+    # Only now: the config of a mistaken command must not stand in the way.
+    distributed.on_first_process(
+        lambda: folder.write_config(
+            run.workdir,
+            config,
+            spec=run.dataset.spec,
+            fingerprint=run.dataset.fingerprint,
+            code=run.code,
+            init_from=began.init_from,
+            config_file=run.beside,
+            notes=run.dataset.notes,
+        )
+    )
 
 
 @contextlib.contextmanager
@@ -145,14 +195,16 @@ def claim(run: Run, options: Options) -> Iterator[None]:
 
 
 def check_same_code(run: Run) -> None:
-    """Raises UserError if the experiment's file changed since the run last went on."""
+    """Raises UserError if the model's source changed since the run last went on."""
     if not (run.workdir / "config.json").exists():
         return
-    if folder.read_run(run.workdir).code_hash not in (None, run.code_hash):
+    before = folder.read_run(run.workdir).code
+    files = sources.changed(run.code if before is None else before, run.code)
+    if files:
         raise UserError(
-            f"experiments/{run.settings.experiment}.py has changed since the run in "
-            f"{run.workdir} was trained: go on with the new code by --accept_code, "
-            "restore the file, or choose another --workdir"
+            f"{sources.in_words(files)} since the run in {run.workdir} was trained: go "
+            "on with the new code by --accept_code, restore the old one, or choose "
+            "another --workdir"
         )
 
 
@@ -179,21 +231,21 @@ def make_feed(run: Run, offset: int = 0) -> TrainFeed:
 
 
 @contextlib.contextmanager
-def open_log(run: Run, resume_step: int | None, offset: int = 0) -> Iterator[loop.Log]:
+def open_log(run: Run, began: start.Beginning, offset: int = 0) -> Iterator[loop.Log]:
     """The progress display and the metric files, in the first process only."""
-    training = run.settings.training
+    training, seconds = run.settings.training, began.notes.get("seconds", 0.0)
     if not distributed.is_first():
-        yield loop.Log(None, None, training.batch_size)
+        yield loop.Log(None, None, training.batch_size, offset, seconds)
         return
     with (
         Progress(
-            training.num_steps,
-            resume_step or 0,
-            images_per_step=training.batch_size,
+            training.num_steps, began.step, images_per_step=training.batch_size
         ) as progress,
-        metrics.MetricWriter(run.workdir, resume_step, say=progress.say) as writer,
+        metrics.MetricWriter(
+            run.workdir, began.step if began.resumed else None, say=progress.say
+        ) as writer,
     ):
-        yield loop.Log(writer, progress, training.batch_size, offset)
+        yield loop.Log(writer, progress, training.batch_size, offset, seconds)
 
 
 def callbacks(run: Run, log: loop.Log) -> list[loop.Callback]:
@@ -202,13 +254,17 @@ def callbacks(run: Run, log: loop.Log) -> list[loop.Callback]:
     paint = make_painter(run)
 
     def pictures(step: int, state: Any) -> None:
+        run.say(f"step {step:,}: drawing samples")
         for name, picture in paint(state).items():
+            what = name.removeprefix("samples_").replace("_", " ")
+            picture = framed(picture, title_of(run, step, what))
             log.picture(step, name, picture)
             if distributed.is_first():
                 suffix = name.removeprefix("samples")
                 grids.save_png(workdir / f"samples/{step}{suffix}.png", picture)
 
     def scores(step: int, state: Any) -> Mapping[str, float]:
+        run.say(f"step {step:,}: evaluating")
         result = run.evaluator()(state)
         if distributed.is_first():
             metrics.write_evaluation(workdir, step, result)
@@ -268,6 +324,8 @@ MODE = Mode(
     summary="train, from the newest checkpoint of the run folder or from the start",
     example="python launch.py --config=configs/ddpm_digits.py",
     options=Options,
+    check=check,
     trained=False,
+    sets=Options.fields,
     run=train,
 )

@@ -7,6 +7,7 @@ import numpy as np
 from genjax.pictures.grids import Picture
 
 DOTS = 120  # an inch
+TEXT = 1.5  # letters and lines, over matplotlib's: to be read at half the size
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -14,7 +15,8 @@ def new_figure(width: float, height: float) -> Any:
     # Late, and without pyplot: nothing global, no window, no display needed.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DOTS, layout="constrained")
+    size = (width / TEXT, height / TEXT)
+    return Figure(figsize=size, dpi=TEXT * DOTS, layout="constrained")
 
 
 def picture_of(figure: Any) -> Picture:

@@ -14,6 +14,7 @@ from genjax.disk import write_atomically
 PADDING = 2  # pixels between the cells of a grid and around it
 BACKGROUND = 96  # grey, which differs from black and from white images
 MIN_CELL = 32  # 8x8 digits must be recognisable
+MIN_WIDTH = 512  # of a picture
 
 Bounds = tuple[float, float, float, float]
 """(x_min, x_max, y_min, y_max)"""
@@ -29,11 +30,13 @@ def image_grid(
     num_levels: int,
     *,
     columns: int | None = None,
+    min_width: int = MIN_WIDTH,
 ) -> Picture:
     """The images row by row in a grid, small ones enlarged.
 
-    images: c = 1 (grey) or 3, values 0 ... num_levels - 1, shown as 0 ... 255. Those
-        whose longer side is below MIN_CELL grow by a whole factor.
+    images: c = 1 (grey) or 3, values 0 ... num_levels - 1, shown as 0 ... 255. They
+        grow by a whole factor until their longer side is MIN_CELL and the grid is
+        min_width pixels wide; each pixel becomes a square.
     columns: images in a row; None for a near-square grid.
     Raises ValueError if there is no image or c is another number.
     """
@@ -42,12 +45,13 @@ def image_grid(
         raise ValueError(
             f"a grid takes (n >= 1, h, w, 1 or 3) images, got {images.shape}"
         )
-    factor = math.ceil(MIN_CELL / max(height, width))
+    columns = columns or math.ceil(math.sqrt(count))
+    room = (min_width - PADDING) / columns - PADDING  # for a cell
+    factor = math.ceil(max(MIN_CELL / max(height, width), room / width))
     levels = np.arange(num_levels) * (255.0 / (num_levels - 1))
     cells = levels.round().astype(np.uint8)[images]
     cells = cells.repeat(factor, axis=1).repeat(factor, axis=2)
     height, width = height * factor + PADDING, width * factor + PADDING
-    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     shape = (rows * height + PADDING, columns * width + PADDING, 3)
     grid = np.full(shape, BACKGROUND, np.uint8)
@@ -63,7 +67,7 @@ def point_picture(
     bounds: Bounds,
     *,
     bins: int = 96,
-    scale: int = 4,
+    scale: int = 6,
 ) -> Picture:
     """The log of the points' density over a rectangle, x to the right and y upwards.
 

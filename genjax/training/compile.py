@@ -27,6 +27,7 @@ from jax.interpreters import partial_eval
 from jax.sharding import Mesh
 
 from genjax.experiment import Experiment
+from genjax.screen import Say, silent
 from genjax.streams import Stream, stream_key
 from genjax.training.sharding import batch_sharding, replicated, state_shardings
 from genjax.typing import Array, Batch, Key, Metrics
@@ -35,7 +36,7 @@ from genjax.typing import Array, Batch, Key, Metrics
 class Health(NamedTuple):
     """Counts of discarded steps, int32 scalars on device."""
 
-    skipped: Array  # since the process started
+    skipped: Array  # since the run began
     streak: Array  # in a row, up to now
     first_bad: Array  # the step that began the current streak, -1 without one
 
@@ -57,6 +58,7 @@ class CompiledExperiment:
     mesh: Mesh
     gather: Callable[[Mapping[str, Array], Batch], Batch]
     abstract_state: Any  # jax.ShapeDtypeStruct leaves that carry their shardings
+    say: Say = silent  # is told before a call is compiled
     _executables: dict[int, Any] = dataclasses.field(default_factory=dict)
     _lowered: dict[int, Any] = dataclasses.field(default_factory=dict)
     _loop_speed: dict[str, bool] = dataclasses.field(default_factory=dict)
@@ -67,9 +69,9 @@ class CompiledExperiment:
         state = evaluate_lazily(self.experiment.init, key)
         return place(state, self.abstract_state)
 
-    def healthy(self) -> Health:
-        """The counters before the first call."""
-        counts = [jnp.int32(0), jnp.int32(0), jnp.int32(-1)]
+    def healthy(self, skipped: int = 0) -> Health:
+        """The counters before the first call. skipped: before this process began."""
+        counts = [jnp.int32(skipped), jnp.int32(0), jnp.int32(-1)]
         return Health(*jax.device_put(counts, replicated(self.mesh)))
 
     def run(
@@ -111,6 +113,7 @@ class CompiledExperiment:
         """Runs the compiled call for arguments of these shapes; compiles a new one."""
         num_steps = _num_steps(arguments[3])
         if num_steps not in self._executables:
+            self.say(f"compiling the training step, {num_steps} in a call")
             lowered = self._lowered.pop(num_steps, None)
             lowered = lowered or self._jitted.lower(*arguments)
             self._executables[num_steps] = lowered.compile(train_compiler_options())
@@ -135,6 +138,7 @@ class CompiledExperiment:
 
     def _convolves(self, arguments: tuple) -> bool:
         """Whether the call has convolutions; its lowered form is kept for compiling."""
+        self.say("tracing the training step")
         lowered = self._jitted.lower(*arguments)
         self._lowered[_num_steps(arguments[3])] = lowered
         return "stablehlo.convolution" in lowered.as_text()
@@ -161,6 +165,7 @@ def compile_experiment(
     mesh: Mesh,
     *,
     gather: Callable[[Mapping[str, Array], Batch], Batch] = lambda resident, row: row,
+    say: Say = silent,
 ) -> CompiledExperiment:
     """Lays the experiment's state out on the mesh; nothing is compiled yet.
 
@@ -175,7 +180,7 @@ def compile_experiment(
         shapes,
         shardings,
     )
-    return CompiledExperiment(experiment, mesh, gather, abstract_state)
+    return CompiledExperiment(experiment, mesh, gather, abstract_state, say)
 
 
 def _num_steps(feed: Batch) -> int:

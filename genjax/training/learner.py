@@ -4,6 +4,7 @@ A model with two networks has two learners; its step shows both updates.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -13,22 +14,33 @@ import optax
 
 from genjax.fields import Count, NonNegative, Positive, Share, Steps
 from genjax.state import TrainState, TrainStep, raw
-from genjax.training.optim import LossFn, ema_update, make_optimizer, mean_gradients
+from genjax.training.optim import (
+    LossFn,
+    ema_update,
+    make_optimizer,
+    make_schedule,
+    mean_gradients,
+)
 from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
 
 
 class Descent(NamedTuple):
-    """The loss and the gradient norm of one step."""
+    """The loss, the gradient norm and the learning rate of one step."""
 
     loss: Array
     grad_norm: Array
+    learning_rate: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Learner:
-    """Pure functions of a TrainState. ema_decay: None keeps no EMA."""
+    """Pure functions of a TrainState. ema_decay: None keeps no EMA.
+
+    schedule: the optimizer's learning rate of each update, to be reported.
+    """
 
     optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
     ema_decay: float | None = None
     accumulation: int = 1
     snapshot_step: int = 0
@@ -52,6 +64,10 @@ class Learner:
     def raw(self) -> Callable[[Any], Any] | None:
         """(state) -> the state with raw weights for their EMA; None without an EMA."""
         return None if self.ema_decay is None else raw
+
+    def learning_rate(self, state: TrainState) -> Array:
+        """That of the next update, float32."""
+        return jnp.asarray(self.schedule(state.step), jnp.float32)
 
     def update(self, state: TrainState, grads: Params, stats: Params) -> TrainState:
         """The state after a step along grads, with the statistics of its batch."""
@@ -88,7 +104,7 @@ class Learner:
         (loss, (stats, aux)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, *inputs
         )
-        descent = Descent(loss, optax.tree.norm(grads))
+        descent = Descent(loss, optax.tree.norm(grads), self.learning_rate(state))
         return self.update(state, grads, stats), descent, aux
 
     def train_step(self, loss_fn: LossFn) -> TrainStep:
@@ -100,7 +116,9 @@ class Learner:
             (loss, metrics), grads = mean_gradients(
                 loss_fn, state.params, batch, key, accumulation=self.accumulation
             )
-            metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
+            rate = self.learning_rate(state)
+            descent = Descent(loss, optax.tree.norm(grads), rate)
+            metrics = {**descent._asdict(), **metrics}
             return self.update(state, grads, state.stats), metrics
 
         return step
@@ -108,7 +126,7 @@ class Learner:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optim:
-    """config.optim: Adam, or AdamW, and the moving average (`make_optimizer`)."""
+    """config.optim: Adam, or AdamW, its schedule, and the moving average."""
 
     learning_rate: Positive = 2e-4  # the highest, after the warmup
     warmup_steps: Steps = 0  # steps over which the learning rate rises from 0
@@ -135,7 +153,10 @@ class Optim:
         options, own = dataclasses.asdict(self), {}
         for name in ("ema_decay", "accumulation", "snapshot_step"):
             own[name] = options.pop(name)
-        return Learner(optimizer=make_optimizer(**options), **own)
+        names = inspect.signature(make_schedule).parameters
+        schedule = make_schedule(**{name: options.pop(name) for name in names})
+        optimizer = make_optimizer(schedule, **options)
+        return Learner(optimizer=optimizer, schedule=schedule, **own)
 
     def opponent(self, turns: int = 1, learning_rate: float | None = None) -> Learner:
         """The learner of a player with `turns` times as many updates, and no EMA.

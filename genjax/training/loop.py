@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from genjax.training.checkpoint import Checkpointer
-from genjax.training.compile import CompiledExperiment, Status
+from genjax.training.compile import CompiledExperiment, Health, Status
 from genjax.training.metrics import MetricWriter
 from genjax.training.progress import Progress
 from genjax.typing import (
@@ -91,31 +91,37 @@ class Log:
         progress: Progress | None,
         batch_size: int,
         offset: int = 0,
+        seconds: float = 0.0,
     ):
-        """offset: images seen before a step, less step * batch_size."""
+        """offset: images seen before a step, less step * batch_size.
+
+        seconds: that the run took before this process began.
+        """
         self._writer = writer
         self._progress = progress
         self.batch_size, self._offset = batch_size, offset
-        self._began = time.monotonic()
-        self._latest: Mapping[str, float] = {}
+        self._began = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, without the time between a stop and a resume."""
+        return time.monotonic() - self._began
 
     def write(self, step: int, split: Split, metrics: Mapping[str, float]) -> None:
         """A line of metrics."""
-        if split == "train":
-            self._latest = metrics
         if self._writer is not None:
             self._writer.write(
                 step,
                 split,
                 metrics,
                 images_seen=self._offset + step * self.batch_size,
-                seconds=time.monotonic() - self._began,
+                seconds=self.seconds,
             )
 
-    def progress(self, step: int) -> None:
-        """Moves the bar."""
+    def progress(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Moves the bar. metrics: of these steps, numbers or arrays on a device."""
         if self._progress is not None:
-            self._progress.update(step, self._latest)
+            self._progress.update(step, metrics)
 
     def say(self, message: str) -> None:
         """A line for the user."""
@@ -140,16 +146,19 @@ def train(
     checkpointer: Checkpointer,
     log: Log,
     stop: Callable[[], bool],
+    so_far: Mapping[str, Any] | None = None,
 ) -> tuple[int, Any]:
     """Trains from `step` to the end of the schedule and returns (step, state).
 
+    so_far: the notes of the checkpoint that the state is from.
     stop: whether this process was asked to stop.
     Raises Stopped once that is so for any process, and UserError for data or a
     callback that cannot go on, both after saving; DivergedError after max_bad_steps
     non-finite steps in a row, all discarded, or if the last half of a shorter run is.
     """
-    health, status = compiled.healthy(), None
-    window = _Window(log.batch_size)
+    so_far = so_far or {}
+    health, status = compiled.healthy(so_far.get("skipped_steps", 0)), None
+    window = _Window(log.batch_size, so_far.get("window", {}))
     try:
         _run_callbacks(callbacks, log, step, state, resumed=True)
         while step < schedule.num_steps:
@@ -157,33 +166,35 @@ def train(
             inputs = feed.get(step, length)  # while the device is at the last call
             if status is not None:
                 _check_streak(status, window, schedule.max_bad_steps, feed)
-                log.progress(step)  # computed by now, not only sent
+                log.progress(step, window.latest())  # computed by now, not only sent
                 if int(status.stop):
                     raise Stopped(f"after step {step}")
             arguments = state, health, feed.resident, inputs, step
             state, health, metrics, status = compiled.run(
                 *arguments, seed=seed, stop=stop()
             )
-            if window.is_new():
+            if window.is_new():  # compiled by now
                 mib = compiled.temporary_bytes() / 2**20
                 log.say(f"a step works in {mib:,.0f} MiB a device beside the state")
             window.add(step, metrics)
             step += length
             last = step == schedule.num_steps
             if step % schedule.log_every == 0 or last:
-                log.write(step, "train", window.close(status))
+                means = window.close(status)
+                log.write(step, "train", means)
+                if last:  # before what comes at the end, which takes its time
+                    log.progress(step, means)
             save = step % schedule.save_every == 0 or last
             if save:
                 _check_streak(status, window, schedule.max_bad_at(step), feed)
             scores = _run_callbacks(callbacks, log, step, state, last=last)
             if save:
-                checkpointer.save(step, state, metrics=scores)
+                notes = _notes(log, window, health)
+                checkpointer.save(step, state, metrics=scores, notes=notes)
     except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
-        checkpointer.save(step, state)
+        checkpointer.save(step, state, notes=_notes(log, window, health))
         checkpointer.wait()
         raise
-    if status is not None:  # else there was nothing left to do
-        log.progress(step)
     checkpointer.wait()
     return step, state
 
@@ -208,44 +219,72 @@ def _run_callbacks(
     return metrics
 
 
+def _notes(log: Log, window: "_Window", health: Health) -> dict[str, Any]:
+    """What a resume needs beside the state, so that it writes the same lines."""
+    return {
+        "seconds": round(log.seconds, 3),
+        "skipped_steps": int(health.skipped),
+        "window": window.values(),
+    }
+
+
 class _Window:
     """The train metrics since the last log line, left on device until it is due."""
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, before: Mapping[str, Sequence[float | None]]):
+        """before: `values` of the window that a stop or a crash cut short."""
         self._batch_size = batch_size
+        self._before = {n: np.array(v, np.float32) for n, v in before.items()}
         self._calls: list[tuple[int, Metrics]] = []
         self._closed: list[tuple[int, Metrics]] = []
         self._since = time.monotonic()
 
     def _restart(self) -> None:
-        self._since = time.monotonic()
+        self._since, self._before = time.monotonic(), {}
         self._closed, self._calls = self._calls, []
 
     def is_new(self) -> bool:
         """Whether no step of this run has come in yet."""
         return not self._calls and not self._closed
 
+    def latest(self) -> Metrics:
+        """The metrics of each step of the newest call."""
+        return (self._calls or self._closed)[-1][1]
+
     def add(self, step: int, metrics: Metrics) -> None:
         self._calls.append((step, metrics))
 
     def close(self, status: Status) -> dict[str, float]:
         """Means over the finite steps of the window, and its speed."""
-        calls = jax.device_get([metrics for _, metrics in self._calls])
-        values = {
-            name: np.concatenate([np.atleast_1d(call[name]) for call in calls])
-            for name in calls[0]
-        }
+        values = self._arrays()
+        own = sum(len(next(iter(metrics.values()))) for _, metrics in self._calls)
         finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
         means = {
             name: float(np.mean(v[finite])) if finite.any() else float("nan")
             for name, v in values.items()
         }
-        steps_per_second = len(finite) / (time.monotonic() - self._since)
+        steps_per_second = own / (time.monotonic() - self._since)
         self._restart()
         return means | {
             "steps_per_second": steps_per_second,
             "images_per_second": steps_per_second * self._batch_size,
             "skipped_steps": float(status.skipped),
+        }
+
+    def values(self) -> dict[str, list[float | None]]:
+        """Each metric of each step since the last line; None: not finite."""
+        return {
+            name: [x if np.isfinite(x) else None for x in map(float, values)]
+            for name, values in self._arrays().items()
+        }
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        calls = jax.device_get([metrics for _, metrics in self._calls])
+        parts = [self._before, *calls]
+        if calls and self._before.keys() != calls[0].keys():  # of other code
+            parts = calls
+        return {
+            name: np.concatenate([part[name] for part in parts]) for name in parts[0]
         }
 
     def non_finite(self, step: int) -> list[str]:

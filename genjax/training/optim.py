@@ -14,26 +14,20 @@ Variables = Any  # a pytree of arrays (B, ...)
 LossFn = Callable[[Params, Batch, Key], tuple[Array, Metrics]]
 
 
-def make_optimizer(
+def make_schedule(
     *,
     learning_rate: float,
     warmup_steps: int = 0,
     constant_steps: int = 0,
     decay_steps: int | None = None,
     decay: Literal["cosine", "linear"] = "cosine",
-    clip: float | None = None,
-    weight_decay: float = 0.0,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-) -> optax.GradientTransformation:
-    """Adam, or AdamW where weight_decay > 0, on a schedule, after clipping.
+) -> optax.Schedule:
+    """The learning rate of each update, counted from 0.
 
     warmup_steps: steps over which the learning rate rises linearly from 0.
     decay_steps: None: then constant. Else it falls to 0, reached at this step, counted
         from the start of training; at first it stays for constant_steps.
     decay: by half a cosine, or along a line.
-    clip: the largest global norm of a gradient; None: no limit.
     Raises UserError if decay_steps does not lie after these, or is not given for them.
     """
     start = warmup_steps + constant_steps  # of the decay
@@ -61,11 +55,28 @@ def make_optimizer(
     if warmup_steps:
         rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
         after = optax.join_schedules([rise, after], [warmup_steps])
+    return after
+
+
+def make_optimizer(
+    schedule: optax.ScalarOrSchedule,
+    *,
+    clip: float | None = None,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam, or AdamW where weight_decay > 0, after clipping.
+
+    schedule: of the learning rate, or the learning rate itself.
+    clip: the largest global norm of a gradient; None: no limit.
+    """
     return optax.chain(
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-        optax.adamw(after, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+        optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
         if weight_decay
-        else optax.adam(after, b1=b1, b2=b2, eps=eps),
+        else optax.adam(schedule, b1=b1, b2=b2, eps=eps),
     )
 
 
@@ -101,7 +112,8 @@ def maximize(
     the objective differs from step to step, and the learning rate falls to 0 by half a
     cosine.
     """
-    optimizer = make_optimizer(learning_rate=learning_rate, decay_steps=num_steps)
+    schedule = make_schedule(learning_rate=learning_rate, decay_steps=num_steps)
+    optimizer = make_optimizer(schedule)
 
     def step(carry: Any, key: Key) -> tuple[Any, None]:
         variables, opt_state = carry

@@ -5,8 +5,9 @@ import io
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import SupportsFloat
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 
@@ -56,17 +57,21 @@ class Progress:
     def __exit__(self, *exc_info) -> None:
         self.close()
 
-    def update(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
-        """Shows that `step` steps are done. metrics: the latest, on the host."""
-        shown = {
-            name: f"{float(value):.4g}"
-            for name, value in metrics.items()
-            if name == self._metric
-        }
+    def update(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Shows that `step` steps are done. metrics: theirs; the mean of one is shown.
+
+        Numbers, or arrays on a device, of which only that one is fetched, and only
+        where it is shown.
+        """
         if self._bar is not None:
-            self._update_bar(step, shown)
+            self._update_bar(step, self._shown(metrics))
         elif step >= self._total or self._clock() - self._time >= self._every:
-            self._print_line(step, shown)
+            self._print_line(step, self._shown(metrics))
+
+    def _shown(self, metrics: Mapping[str, Any]) -> dict[str, str]:
+        if self._metric not in metrics:
+            return {}
+        return {self._metric: f"{np.mean(np.asarray(metrics[self._metric])):.4g}"}
 
     def say(self, message: str) -> None:
         """Prints a message: above the bar, or as a line."""

@@ -1,8 +1,8 @@
 """A run's folder: one run at a time, and the configuration that it was started with.
 
 LOCK          who uses the folder; held by flock, so it dies with its process
-config.json   {"config", "config_hash", "config_file", "data", "data_notes",
-              "code_hash", "genjax_version", "jax_version", "git_revision"}, and
+config.json   {"config", "config_hash", "config_file", "data", "data_notes", "code",
+              "init_from", "genjax_version", "jax_version", "git_revision"}, and
               "exported" in the folder of an exported model (`genjax.export.folder`)
 
 In a run of several processes only process 0 calls these functions.
@@ -45,6 +45,9 @@ FREE_FIELDS = (
     "training.keep_*",
 )
 """Fields that a resumed run may change: they do not alter what is learnt."""
+
+MAY_RISE = ("training.num_steps", "optim.decay_steps")
+"""Fields that a resumed run may raise, to train on after its end."""
 
 _MAX_SHOWN = 8
 _ABSENT = "absent"
@@ -109,15 +112,17 @@ class Stored:
     """What config.json says of a run.
 
     config: nested, lists as tuples again. spec, fingerprint: of the data that it was
-    trained on. code_hash: of its experiment's file (`genjax.configs.code_hash`).
-    config_file: where its config came from, if from a file that is still there.
-    exported: of an exported model, what its weights are.
+    trained on. code: of its model (`genjax.sources.source_hashes`). init_from: the run
+    whose weights it began with, {"run", "step", "taken"}. config_file: where its config
+    came from, if from a file that is still there. exported: of an exported model, what
+    its weights are.
     """
 
     config: dict[str, Any]
     spec: DataSpec | None = None
     fingerprint: str | None = None
-    code_hash: str | None = None
+    code: Mapping[str, str] | None = None
+    init_from: Mapping[str, Any] | None = None
     config_file: Path | None = None
     exported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -128,7 +133,8 @@ def write_config(
     *,
     spec: DataSpec | None = None,
     fingerprint: str | None = None,
-    code_hash: str | None = None,
+    code: Mapping[str, str] | None = None,
+    init_from: Mapping[str, Any] | None = None,
     config_file: Path | None = None,
     exported: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
@@ -148,7 +154,8 @@ def write_config(
         "config_file": config_file and str(config_file.absolute()),
         "data": data,
         "data_notes": dict(notes or {}),
-        "code_hash": code_hash,
+        "code": code,
+        "init_from": init_from,
         "genjax_version": genjax.__version__,
         "jax_version": importlib.metadata.version("jax"),
         "git_revision": _git_revision(),
@@ -166,18 +173,23 @@ def read_run(workdir: str | os.PathLike[str]) -> Stored:
     Raises UserError if there is none or if it is garbled.
     """
     record = _read(workdir)
-    data, file = dict(record.get("data") or {}), record.get("config_file")
-    fingerprint, exported = data.pop("fingerprint", None), record.get("exported")
+    file, exported = record.get("config_file"), record.get("exported")
+    code, init_from = record.get("code"), record.get("init_from")
     try:
+        data = dict(record.get("data") or {})
+        fingerprint = data.pop("fingerprint", None)
+        code = code and {str(name): str(digest) for name, digest in code.items()}
+        init_from = init_from and {**init_from, "run": str(init_from["run"])}
         spec = DataSpec(**_with_tuples(data)) if data else None
         config_file = Path(file) if file and Path(file).is_file() else None
-    except TypeError as error:
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise _damaged(workdir) from error
     return Stored(
         config=_with_tuples(record["config"]),
         spec=spec,
         fingerprint=fingerprint,
-        code_hash=record.get("code_hash"),
+        code=code,
+        init_from=init_from,
         config_file=config_file,
         exported=exported if isinstance(exported, dict) else {},
     )
@@ -238,16 +250,21 @@ def check_same_config(
     config: Mapping[str, Any],
     *,
     stored: Mapping[str, Any] | None = None,
+    to_train: bool = True,
 ) -> None:
     """Raise UserError if the run in `workdir` was started with another config.
 
-    FREE_FIELDS may differ. A workdir without config.json is a new run: no error.
+    FREE_FIELDS may differ, and MAY_RISE be more; not to_train: they may be less too. A
+    workdir without config.json is a new run: no error.
     stored: its config completed, for a run that may be older than some fields.
     """
     if not _config_path(workdir).exists():
         return
-    stored = _fields(stored or read_config(workdir), FREE_FIELDS)
-    given = _fields(config, FREE_FIELDS)
+    free = FREE_FIELDS if to_train else (*FREE_FIELDS, *MAY_RISE)
+    stored = _fields(stored or read_config(workdir), free)
+    given = _fields(config, free)
+    if _longer(stored, given):
+        stored |= {name: given[name] for name in raised(workdir, config)}
     # Compared as text: NaN is itself, and true is not 1.
     differing = [
         f"  {name}: {_shown(stored, name)} -> {_shown(given, name)}"
@@ -256,14 +273,39 @@ def check_same_config(
     ]
     if not differing:
         return
+    steps, further = "training.num_steps", ""
+    if [line.split(":")[0].strip() for line in differing] == [steps]:
+        further = f", --extend_to={stored[steps]} to go on as far as it was to"
     hidden = len(differing) - _MAX_SHOWN
     if hidden > 0:
         differing = [*differing[:_MAX_SHOWN], f"  and {hidden} more"]
     raise UserError(
         f"the run in {workdir} was started with another config:\n"
         + "\n".join(differing)
-        + "\nchoose another --workdir, or --override_config to go on with the new one"
+        + f"\nchoose another --workdir{further}, or --override_config to go on with "
+        "the new one"
     )
+
+
+def raised(
+    workdir: str | os.PathLike[str], config: Mapping[str, Any]
+) -> dict[str, tuple[int, int]]:
+    """{field of MAY_RISE: (before, now)} of those that are more than in config.json."""
+    if not _config_path(workdir).exists():
+        return {}
+    stored, given = _fields(read_config(workdir), ()), _fields(config, ())
+    both = {name: (stored.get(name), given.get(name)) for name in MAY_RISE}
+    return {
+        name: (before, now)
+        for name, (before, now) in both.items()
+        if isinstance(before, int) and isinstance(now, int) and before < now
+    }
+
+
+def _longer(stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether training shall go on for more steps than it was to."""
+    before, now = (fields.get("training.num_steps") for fields in (stored, given))
+    return isinstance(before, int) and isinstance(now, int) and before < now
 
 
 def _config_path(workdir: str | os.PathLike[str]) -> Path:

@@ -188,7 +188,7 @@ def test_without_its_weight_no_identity_is_taken():
 
 def test_a_step_moves_both_and_keeps_its_translations():
     """Players of one number each; the discriminators are held in the first half."""
-    learner = Learner(optimizer=optax.sgd(0.1))
+    learner = Learner(optimizer=optax.sgd(0.1), schedule=optax.constant_schedule(0.1))
     game = Game(
         generators=lambda p: {n: lambda x, s=s: s * x for n, s in p.items()},
         discriminators=lambda p: {

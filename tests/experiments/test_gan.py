@@ -183,7 +183,7 @@ def two_players(packing=1):
 
 def one_step(num=64, **method):
     """(state before, state after, metrics) of gradient descent."""
-    learner = Learner(optimizer=optax.sgd(0.1))
+    learner = Learner(optimizer=optax.sgd(0.1), schedule=optax.constant_schedule(0.1))
     game, state = start(
         two_players(method.get("packing", 1)), learner=learner, **method
     )
@@ -226,7 +226,7 @@ def test_one_step_by_hand():
         two_players(),
         discriminator=Player(lambda key: (jnp.array([2.0, -1.0]), {}), linear),
     )
-    learner = Learner(optimizer=optax.sgd(1.0))
+    learner = Learner(optimizer=optax.sgd(1.0), schedule=optax.constant_schedule(1.0))
     game, state = start(pair, learner=learner, loss="wasserstein")
     x = RING.sample(KEY, 50_000)
     after, metrics = play(game, state, (x, None), KEY, jax.random.key(1))
@@ -256,7 +256,9 @@ def test_a_batch_that_does_not_divide():
 
 def test_a_lazy_penalty_pulls_as_much_on_average():
     def changes(every, turns):
-        learner = Learner(optimizer=optax.sgd(1.0))
+        learner = Learner(
+            optimizer=optax.sgd(1.0), schedule=optax.constant_schedule(1.0)
+        )
         penalty = Penalty(name="r1", weight=5.0, every=every)
         game, state = start(two_players(), learner=learner, penalty=penalty)
         turn = jax.jit(functools.partial(d_step, game))
@@ -297,7 +299,9 @@ def test_augmentation_follows_the_discriminator(loss):
     )
     game, state = start(
         pair,
-        learner=Learner(optimizer=optax.sgd(0.0)),
+        learner=Learner(
+            optimizer=optax.sgd(0.0), schedule=optax.constant_schedule(0.0)
+        ),
         augment=Augment(kind="ada", ada_speed=speed),
         loss=loss,
     )

@@ -87,7 +87,7 @@ def test_a_row_that_comes_twice_is_written_once():
 def test_rows_climb_to_their_own_tops():
     """A bound with a known maximum for each: the E step is Adam on each row."""
     top = jnp.array([[1.0, -2.0], [0.5, 0.0], [3.0, 4.0]])
-    optimizer = per_row(make_optimizer(learning_rate=0.05))
+    optimizer = per_row(make_optimizer(0.05))
 
     def elbo_of(q, key, top=top):
         return -jnp.sum((q.mean - top) ** 2 + (q.logvar + 1.0) ** 2, axis=1)

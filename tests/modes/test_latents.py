@@ -18,6 +18,7 @@ from genjax.modes.latents import mode
 from genjax.modes.latents.coded import Options
 from genjax.modes.latents.mode import MODE
 from genjax.typing import Stopped, UserError
+from tests.modes.grid_cells import cells
 from tests.modes.runs import run_of
 
 PIXELS = ((2, 3), (5, 4))  # those that are the code
@@ -166,29 +167,20 @@ def read(picture):
         return np.asarray(image)
 
 
-def cells(picture, columns):
-    """(rows, columns, 8, 8) grey values of a grid of digits, enlarged fourfold."""
-    pixels = read(picture)[2:, 2:, 0]
-    rows = pixels.shape[0] // 34
-    assert pixels.shape[1] // 34 == columns
-    grid = pixels.reshape(rows, 34, columns, 34)[:, :32:4, :, :32:4]
-    return grid.transpose(0, 2, 1, 3).astype(float)
-
-
 def test_pictures_show_what_they_say(drawn, digits):
     folder = drawn / "latents"
     assert sorted(p.name for p in folder.iterdir()) == [
         f"4_{name}.png" for name in PICTURES
     ]
     test, labels = digits["test"]
-    real, model, pca = cells(folder / "4_reconstructions.png", columns=5)
+    real, model, pca = cells(read(folder / "4_reconstructions.png"), columns=5)
     for i in range(5):  # the first of each class, in order
         row = np.flatnonzero(labels == i)[0]
         np.testing.assert_allclose(real[i].ravel(), test[row] * 255, atol=0.51)
         np.testing.assert_allclose(model[i][AT], coded(test)[row] * 255, atol=0.51)
     assert pca.std() > model.std()
-    assert cells(folder / "4_samples_gaussian.png", columns=5).shape[0] == 5
-    manifold = cells(folder / "4_manifold.png", columns=20)
+    assert cells(read(folder / "4_samples_gaussian.png"), columns=5).shape[0] == 5
+    manifold = cells(read(folder / "4_manifold.png"), columns=20)
     (r0, c0), (r1, c1) = PIXELS
     across, up = manifold[..., r0, c0], manifold[..., r1, c1]
     assert (np.diff(across, axis=1) >= 0).all() and np.ptp(across, axis=0).max() == 0
@@ -199,7 +191,9 @@ def test_pairs_are_walked_from_image_to_image(tmp_path, digits):
     start(tmp_path, num_images=3, pairs=((7, 30), (3, 12)), seed=1)
     picture = tmp_path / "latents/4_interpolation_linear_seed1.png"
     test, _ = digits["test"]
-    for row, (a, b) in zip(cells(picture, columns=5), [(7, 30), (3, 12)], strict=True):
+    for row, (a, b) in zip(
+        cells(read(picture), columns=5), [(7, 30), (3, 12)], strict=True
+    ):
         np.testing.assert_allclose(row[0].ravel(), test[a] * 255, atol=0.51)
         np.testing.assert_allclose(row[-1].ravel(), test[b] * 255, atol=0.51)
         middle = (coded(test)[a] + coded(test)[b]) / 2 * 255
@@ -233,7 +227,7 @@ def test_without_an_encoder_the_walks_between_draws_are_drawn(tmp_path):
     assert sorted(result["protocol"]["pictures"]) == names
     assert result["protocol"]["code_dim"] == 2 and result["metrics"] == {}
     for name in names[:2]:  # draws of one direction: the arc is the line
-        grid = cells(tmp_path / f"latents/4_{name}.png", columns=5)
+        grid = cells(read(tmp_path / f"latents/4_{name}.png"), columns=5)
         (r0, c0), (r1, c1) = PIXELS
         np.testing.assert_array_equal(grid[..., r0, c0], grid[..., r1, c1])
         walk = grid[..., r0, c0]

@@ -4,11 +4,16 @@ from PIL import Image
 
 from genjax.pictures import grids
 from genjax.pictures.grids import (
+    MIN_WIDTH,
     bounds_of,
-    image_grid,
     point_picture,
     save_png,
 )
+
+
+def image_grid(images, num_levels, columns=None):
+    """As small as cells may be, so that their place is known."""
+    return grids.image_grid(images, num_levels, columns=columns, min_width=1)
 
 
 def cell(grid, row, column, size):
@@ -48,6 +53,20 @@ def test_a_grid_has_as_many_columns_as_it_is_told():
     grid = image_grid(images, 256, columns=5)
     assert grid.shape == (2 * 34 + 2, 5 * 34 + 2, 3)
     np.testing.assert_array_equal(cell(grid, 1, 1, 32), images[6])
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "columns"), [(1, 8, 1), (64, 8, 8), (9, 28, 3), (40, 64, 20)]
+)
+def test_a_picture_is_wide_enough_and_its_pixels_are_squares(count, side, columns):
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 1))
+    grid = grids.image_grid(images.astype(np.uint8), 256, columns=columns)
+    width = (grid.shape[1] - 2) // columns - 2
+    assert grid.shape[1] >= MIN_WIDTH and width % side == 0
+    first, factor = cell(grid, 0, 0, width), width // side
+    small = first[::factor, ::factor]
+    np.testing.assert_array_equal(small[..., :1], images[0])
+    np.testing.assert_array_equal(first, small.repeat(factor, 0).repeat(factor, 1))
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8, 1), (2, 8, 8, 2)])

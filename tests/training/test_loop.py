@@ -1,6 +1,8 @@
 """The loop with a two-line experiment: order of events, stops, divergence, logs."""
 
+import contextlib
 import json
+import shutil
 import time
 
 import jax
@@ -52,12 +54,14 @@ def run(tmp_path, mesh):
         schedule = {"num_steps": 20, "log_every": 5, "save_every": 10} | changes
         with (
             Checkpointer(tmp_path / "checkpoints", keep_last=9) as checkpointer,
-            MetricWriter(tmp_path, None) as writer,
+            contextlib.ExitStack() as stack,
         ):
             restored = checkpointer.restore(compiled.abstract_state)
-            state, step = compiled.init(0), 0
+            state, step, so_far = compiled.init(0), 0, {}
             if restored is not None:
                 state, step = restored.state, restored.step
+                so_far = restored.notes
+            writer = stack.enter_context(MetricWriter(tmp_path, step if step else None))
             step, state = loop.train(
                 compiled,
                 CountingFeed(bad),
@@ -67,8 +71,9 @@ def run(tmp_path, mesh):
                 schedule=loop.Schedule(**schedule),
                 callbacks=callbacks,
                 checkpointer=checkpointer,
-                log=loop.Log(writer, None, BATCH),
+                log=loop.Log(writer, None, BATCH, so_far.get("seconds", 0.0)),
                 stop=stop,
+                so_far=so_far,
             )
         return step, float(state)
 
@@ -215,3 +220,21 @@ def test_calls_end_where_something_is_due():
     assert schedule.call_length(25, [25]) == 5
     assert schedule.call_length(50, [100]) == 10
     assert schedule.call_length(90, [100]) == 10
+
+
+def test_a_stop_between_two_lines_leaves_no_trace_in_the_metrics(run, tmp_path):
+    """Means, skipped steps and the clock go on, whatever the stop cut in two."""
+    bad, clock = (2, 13), ("seconds", "steps_per_second", "images_per_second")
+    run(bad=bad, steps_per_call=1)
+    whole = [{k: x[k] for k in x if k not in clock} for x in lines(tmp_path)]
+    shutil.rmtree(tmp_path / "checkpoints")
+    asked = iter([*[False] * 7, True])  # after step 8, between those of 5 and 10
+    with pytest.raises(Stopped, match="after step 8"):
+        run(bad=bad, steps_per_call=1, stop=lambda: next(asked))
+    time.sleep(0.2)
+    run(bad=bad, steps_per_call=1)
+    again = lines(tmp_path)
+    assert [{k: x[k] for k in x if k not in clock} for x in again] == whole
+    assert whole[-1]["skipped_steps"] == 2
+    seconds = [x["seconds"] for x in again]
+    assert seconds == sorted(seconds) and seconds[1] - seconds[0] < 0.2

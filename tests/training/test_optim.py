@@ -4,7 +4,13 @@ import numpy as np
 import optax
 import pytest
 
-from genjax.training.optim import ema_update, make_optimizer, mean_gradients
+from genjax.training.learner import Optim
+from genjax.training.optim import (
+    ema_update,
+    make_optimizer,
+    make_schedule,
+    mean_gradients,
+)
 from genjax.typing import UserError
 
 
@@ -19,17 +25,21 @@ def steps(optimizer, gradients, start=1.0):
     return np.array(moves)
 
 
+def scheduled(**options):
+    return make_optimizer(make_schedule(**options))
+
+
 def test_schedule_rises_holds_or_falls():
     """Adam moves by exactly the learning rate under a constant gradient."""
-    constant = steps(make_optimizer(learning_rate=0.1, warmup_steps=4), [1.0] * 8)
+    constant = steps(scheduled(learning_rate=0.1, warmup_steps=4), [1.0] * 8)
     np.testing.assert_allclose(
         constant, [0, -0.025, -0.05, -0.075, -0.1, -0.1, -0.1, -0.1], atol=1e-6
     )
-    falling = make_optimizer(learning_rate=0.1, warmup_steps=2, decay_steps=6)
+    falling = scheduled(learning_rate=0.1, warmup_steps=2, decay_steps=6)
     # half a cosine over 4 steps: 1, (1 + cos 45)/2, 1/2, (1 - cos 45)/2, 0
     want = [0, -0.05, -0.1, -0.0853553, -0.05, -0.0146447, 0.0, 0.0]
     np.testing.assert_allclose(steps(falling, [1.0] * 8), want, atol=1e-6)
-    line = make_optimizer(
+    line = scheduled(
         learning_rate=0.1,
         warmup_steps=2,
         constant_steps=2,
@@ -39,12 +49,32 @@ def test_schedule_rises_holds_or_falls():
     want = [0, -0.05, -0.1, -0.1, -0.1, -0.05, 0.0, 0.0]
     np.testing.assert_allclose(steps(line, [1.0] * 8), want, atol=1e-6)
     with pytest.raises(UserError, match="give optim.decay_steps too"):
-        make_optimizer(learning_rate=0.1, constant_steps=2)
+        make_schedule(learning_rate=0.1, constant_steps=2)
+
+
+def test_the_learning_rate_of_each_update_is_reported():
+    """As Adam moves under a constant gradient; an opponent's turns stretch it."""
+    optim = Optim(learning_rate=0.1, warmup_steps=2, decay_steps=6)
+    want = [0, 0.05, 0.1, 0.0853553, 0.05, 0.0146447, 0.0, 0.0]
+    learner = optim.learner()
+    state, step = learner.init({"w": jnp.ones(1)}), learner.train_step(slope)
+    slow = optim.opponent(turns=2, learning_rate=0.2)
+    for i, rate in enumerate(want):
+        before = state.params["w"]
+        state, metrics = step(state, {}, jax.random.key(0))
+        assert metrics["learning_rate"] == pytest.approx(rate, abs=1e-6)
+        np.testing.assert_allclose(state.params["w"] - before, -rate, atol=1e-5)
+        later = state._replace(step=jnp.array(2 * i))
+        assert slow.learning_rate(later) == pytest.approx(2 * rate, abs=1e-6)
+
+
+def slope(params, batch, key):
+    return params["w"].sum(), {}
 
 
 def test_clipping_takes_the_norm_over_all_parameters():
     """3 and 4 have norm 5: clipped to 1 they are 0.6 and 0.8, whatever came before."""
-    optimizer = make_optimizer(learning_rate=0.1, clip=1.0, b1=0.0, b2=0.5)
+    optimizer = make_optimizer(0.1, clip=1.0, b1=0.0, b2=0.5)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     state = optimizer.init(params)
     _, state = optimizer.update(
@@ -57,13 +87,13 @@ def test_clipping_takes_the_norm_over_all_parameters():
 
 def test_weight_decay_is_decoupled():
     """Without a gradient a weight of 2 shrinks by learning_rate * weight_decay * 2."""
-    optimizer = make_optimizer(learning_rate=0.1, weight_decay=0.01)
+    optimizer = make_optimizer(0.1, weight_decay=0.01)
     np.testing.assert_allclose(steps(optimizer, [0.0], start=2.0), [-0.002], rtol=1e-5)
 
 
 def test_decay_within_the_warmup_is_refused():
     with pytest.raises(UserError, match="more than warmup_steps=10, not 10"):
-        make_optimizer(learning_rate=0.1, warmup_steps=10, decay_steps=10)
+        make_schedule(learning_rate=0.1, warmup_steps=10, decay_steps=10)
 
 
 @pytest.mark.parametrize(

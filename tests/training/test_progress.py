@@ -1,5 +1,7 @@
 import io
 
+import numpy as np
+
 from genjax.training.progress import Progress
 
 
@@ -24,6 +26,15 @@ def test_a_line_has_rate_loss_and_time_left():
     # 10 steps in 20 s are 0.5 steps/s and 4 images/s; 90 more take 180 s.
     (line,) = run([20.0])
     assert line == ("step 10/100  loss 0.125  0.5 steps/s  4 images/s  0:03:00 left")
+
+
+def test_the_loss_is_the_mean_over_the_steps_that_are_shown():
+    stream = io.StringIO()
+    with Progress(4, images_per_step=1, stream=stream) as progress:
+        progress.update(4, {"loss": np.array([1.0, 2.0], np.float32)})
+        progress.update(4, {"cycle": 1.0})
+    first, second = stream.getvalue().splitlines()
+    assert "loss 1.5 " in first and "loss" not in second
 
 
 def test_the_rate_is_that_since_the_line_before():

@@ -145,7 +145,8 @@ def test_config_round_trip(tmp_path):
         "config_file",
         "data",
         "data_notes",
-        "code_hash",
+        "code",
+        "init_from",
         "genjax_version",
         "jax_version",
         "git_revision",
@@ -155,20 +156,53 @@ def test_config_round_trip(tmp_path):
 def test_a_run_comes_back_as_it_was_written(tmp_path):
     file = tmp_path / "mine.py"
     file.touch()
-    known = {"spec": SPEC, "fingerprint": "abc", "code_hash": "def"}
+    known = {"spec": SPEC, "fingerprint": "abc", "code": {"a.py": "def"}}
     workdir.write_config(tmp_path, CONFIG, **known, config_file=file)
     stored = workdir.read_run(tmp_path)
     assert stored.config["model"]["channels"] == (32, 64)  # a tuple again
-    assert (stored.spec, stored.fingerprint, stored.code_hash) == tuple(known.values())
+    assert (stored.spec, stored.fingerprint, stored.code) == tuple(known.values())
     assert stored.config_file == file
     file.unlink()
     assert workdir.read_run(tmp_path).config_file is None
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"code": [1]}, {"init_from": "x"}, {"data": [2]}, {"data": "ab"}]
+)
+def test_a_record_of_other_types_is_damaged(tmp_path, wrong):
+    workdir.write_config(tmp_path, CONFIG)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        workdir.read_run(tmp_path)
+
+
+def test_a_run_may_be_made_longer_and_not_shorter(tmp_path):
+    """num_steps may rise, and decay_steps with it; else all is as it was."""
+
+    def of(num_steps, decay_steps, seed=0):
+        training = {"num_steps": num_steps}
+        return {"training": training, "optim": {"decay_steps": decay_steps}, "s": seed}
+
+    check = workdir.check_same_config
+    workdir.write_config(tmp_path, of(40, 40))
+    for longer in (of(40, 40), of(80, 40), of(80, 80)):
+        check(tmp_path, longer)
+    for other in (of(30, 40), of(40, 80), of(80, 30), of(80, 40, seed=1)):
+        with pytest.raises(UserError, match="another config"):
+            check(tmp_path, other)
+    with pytest.raises(UserError, match="--extend_to=40 to go on as far as it was"):
+        check(tmp_path, of(30, 40))
+    check(tmp_path, of(30, 30), to_train=False)
+    steps = {"training.num_steps": (40, 80)}
+    assert workdir.raised(tmp_path, of(80, 40)) == steps
+    assert workdir.raised(tmp_path, of(30, 40)) == {}
+
+
 def test_a_run_of_which_little_is_known(tmp_path):
     workdir.write_config(tmp_path, CONFIG)
     stored = workdir.read_run(tmp_path)
-    assert (stored.spec, stored.fingerprint, stored.code_hash) == (None, None, None)
+    assert (stored.spec, stored.fingerprint, stored.code) == (None, None, None)
 
 
 def test_data_that_are_garbled_are_refused(tmp_path):

@@ -37,7 +37,7 @@ def draw(frame: Frame, limits: tuple[float, float]) -> Picture:
 
     Goodfellow et al. 2014 (arXiv:1406.2661), figure 1.
     """
-    figure = new_figure(4.4, 3.5)
+    figure = new_figure(6.4, 5.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     line, top = frame.line, HEADROOM * frame.line.p.max()
     above.plot(line.middles, line.p, color="black", label="data p")

@@ -51,7 +51,7 @@ def read_states(run: Run, weights: Weights) -> dict[int, Any]:
             check_stop(run, "while reading the checkpoints")
             restored = run.restore(checkpointer, step=step)
             assert restored is not None  # it raises, where a step was asked for
-            states[step] = restored[0]
+            states[step] = restored.state
     if weights == "raw" and raw is not None:
         return {step: raw(state) for step, state in states.items()}
     return states

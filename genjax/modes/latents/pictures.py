@@ -1,6 +1,7 @@
 """Pictures of a code: (data) -> {name: picture}."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +9,9 @@ from genjax.evaluation import code_metrics as scores
 from genjax.evaluation import walks
 from genjax.evaluation.coder import Encoded
 from genjax.modes.latents.coded import CodedData
+from genjax.modes.mode import title_of
 from genjax.pictures import grids
+from genjax.pictures.frame import framed
 from genjax.pictures.scatter import Panel, scatter
 from genjax.run import Run
 
@@ -30,7 +33,9 @@ def reconstructions(data: CodedData) -> Pictures:
         pixels = data.pca_of_code.decode(codes)
         rows.append(data.images(pixels))
         names += f", PCA of {data.dim} components"
-    return rows_picture(data, "reconstructions", rows, f"rows: {names}")
+    return rows_picture(
+        data, "reconstructions", rows, f"rows: {names}", names=names.split(", ")
+    )
 
 
 def class_by_class(labels: np.ndarray) -> np.ndarray:
@@ -71,7 +76,11 @@ def interpolation(data: CodedData) -> Pictures:
         note = (
             f"test rows {', '.join(f'{a} to {b}' for a, b in pairs)}; real at the ends"
         )
-        pictures |= rows_picture(data, f"interpolation_{name}", rows, note)
+        ends = ["real", *[""] * len(t), "real"]
+        names = [f"{a} to {b}" for a, b in pairs]
+        pictures |= rows_picture(
+            data, f"interpolation_{name}", rows, note, names=names, columns=ends
+        )
     return pictures
 
 
@@ -89,7 +98,9 @@ def traversal(data: CodedData) -> Pictures:
     images = data.coder.decode(walk.reshape(-1, data.dim))
     rows = list(images.reshape(len(dims), steps, *images.shape[1:]))
     note = f"dimensions {', '.join(map(str, dims))}, the widest first; mean +- 3 std"
-    return rows_picture(data, "traversal", rows, note)
+    columns = ["-3 std", *[""] * (steps - 2), "+3 std"] if steps > 1 else []
+    names = [f"code {dim}" for dim in dims]
+    return rows_picture(data, "traversal", rows, note, names=names, columns=columns)
 
 
 def manifold(data: CodedData) -> Pictures:
@@ -113,15 +124,25 @@ def square(images: np.ndarray) -> list[np.ndarray]:
 
 
 def rows_picture(
-    data: CodedData, name: str, rows: list[np.ndarray], note: str
+    data: CodedData,
+    name: str,
+    rows: list[np.ndarray],
+    note: str,
+    *,
+    names: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> Pictures:
-    """{name: rows of images}, with a note for the protocol; nothing without rows."""
+    """{name: rows of images}, with a note for the protocol; nothing without rows.
+
+    names: of the rows. columns: of the columns.
+    """
     if not rows:
         return {}
     data.protocol["pictures"][name] = note
     spec = data.run.spec
     grid = grids.image_grid(np.concatenate(rows), spec.num_levels, columns=len(rows[0]))
-    return {name: grid}
+    title = title_of(data.run, data.run.step, name.replace("_", ", "))
+    return {name: framed(grid, title, rows=names, columns=columns)}
 
 
 # Codes by class

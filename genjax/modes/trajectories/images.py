@@ -3,8 +3,10 @@
 import jax
 import numpy as np
 
+from genjax.modes.mode import title_of
 from genjax.modes.trajectories.scene import Result, Scene
 from genjax.pictures import grids
+from genjax.pictures.frame import framed
 
 ROWS = 6  # test images on a strip
 SAMPLES = 8  # rows of the trajectories
@@ -21,7 +23,8 @@ def strip(scene: Scene) -> Result:
     down = down[:, :num]
     note = "left: test images are noised; right: the sampler, from the same noise"
     scene.protocol["pictures"]["strip"] = note
-    return Result(pictures={"strip": halves(scene, up, down)})
+    title = "data to noise, and by the sampler from noise to data"
+    return Result(pictures={"strip": halves(scene, up, down, title)})
 
 
 def inversion(scene: Scene) -> Result:
@@ -38,7 +41,8 @@ def inversion(scene: Scene) -> Result:
         f"root mean square over the pixels, in [0, 1], of {num} test images and their "
         "reconstructions; without guidance"
     )
-    picture = halves(scene, up[:, :num], down[:, :num])
+    title = "up the probability flow, and down again"
+    picture = halves(scene, up[:, :num], down[:, :num], title)
     rms = float(np.sqrt(np.mean(np.square(error))))
     return Result(pictures={"inversion": picture}, numbers={"inversion_rms": rms})
 
@@ -54,25 +58,35 @@ def samples(scene: Scene) -> Result:
         grids.image_grid(frames[f], scene.run.spec.num_levels)
         for f in scene.spread(FILM_FRAMES)
     ]
-    return Result(
-        pictures={"trajectories": rows_of(scene, rows)}, films={"trajectories": film}
-    )
+    names = [f"{t:.2f}" for t in scene.times[columns]]
+    title = title_of(scene.run, scene.run.step, "from noise to samples; t")
+    picture = framed(rows_of(scene, rows), title, columns=names)
+    return Result(pictures={"trajectories": picture}, films={"trajectories": film})
 
 
 PAINTERS = (strip, inversion, samples)
 
 
-def halves(scene: Scene, up: np.ndarray, down: np.ndarray) -> grids.Picture:
+def halves(scene: Scene, up: np.ndarray, down: np.ndarray, title: str) -> grids.Picture:
     """Frames (F, num, ...) side by side: data to noise, and noise to data."""
     columns = scene.spread(scene.options.num_images)
-    left = rows_of(scene, up[columns[::-1]].swapaxes(0, 1))
-    right = rows_of(scene, down[columns].swapaxes(0, 1))
+    least = grids.MIN_WIDTH // 2
+    left = rows_of(scene, up[columns[::-1]].swapaxes(0, 1), least)
+    right = rows_of(scene, down[columns].swapaxes(0, 1), least)
     band = np.full((len(left), BAND, 3), 255, np.uint8)
-    return np.concatenate([left, band, right], axis=1)
+    names = [f"{t:.2f}" for t in scene.times[columns]]
+    picture = np.concatenate([left, band, right], axis=1)
+    return framed(
+        picture,
+        title_of(scene.run, scene.run.step, f"{title}; t"),
+        columns=[*names[::-1], *names],
+    )
 
 
-def rows_of(scene: Scene, rows: np.ndarray) -> grids.Picture:
+def rows_of(
+    scene: Scene, rows: np.ndarray, min_width: int = grids.MIN_WIDTH
+) -> grids.Picture:
     """(rows, columns, h, w, c) as a grid."""
     images = rows.reshape(-1, *rows.shape[2:])
     levels = scene.run.spec.num_levels
-    return grids.image_grid(images, levels, columns=rows.shape[1])
+    return grids.image_grid(images, levels, columns=rows.shape[1], min_width=min_width)

@@ -103,9 +103,11 @@ class Checkpointer:
         state: Any,
         *,
         metrics: Mapping[str, float] | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> bool:
         """Start to save `state` under `step`; False if that step is already saved.
 
+        notes: plain JSON values to keep with this step.
         The state has been copied when this returns: donate it freely. A failure on the
         way to disk surfaces in the next call of `save`, `wait` or `close`. If that is
         `save`, the failed step is given up with a warning and the new one is written
@@ -134,7 +136,7 @@ class Checkpointer:
         scores = {name: float(x) for name, x in (metrics or {}).items()}
         self._scores.pop(step, None)
         self._note_score(step, scores)
-        body = self._describe(step, state, digests, scores)
+        body = self._describe(step, state, digests, scores) | {"notes": notes or {}}
         self._write(step, state, digest.seal(body))
         if failure is not None:
             self.wait()

@@ -53,11 +53,12 @@ MACHINE_WORDS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restored(Generic[StateT]):
-    """A state as it was saved, its step, and the `meta` of the run that saved it."""
+    """A state as it was saved, its step and notes, and the `meta` of the run."""
 
     step: int
     state: StateT
     meta: Mapping[str, Any]
+    notes: Mapping[str, Any]
 
 
 class Cause(enum.IntEnum):
@@ -144,7 +145,8 @@ def _read(
     wrong = [p for p, leaf in body["leaves"].items() if digests[p] != leaf[2:]]
     if wrong:
         raise DamagedError("the digest differs for " + words.some(wrong))
-    return Restored(step=step, state=state, meta=body["meta"])
+    notes = body.get("notes", {})
+    return Restored(step=step, state=state, meta=body["meta"], notes=notes)
 
 
 def read_body(

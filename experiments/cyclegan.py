@@ -29,6 +29,7 @@ from jaxtyping import Float
 from genjax.augment.jitter import Crops
 from genjax.experiment import Experiment
 from genjax.fields import Count, NonNegative, Steps
+from genjax.models import traced
 from genjax.models.patchgan import PatchDiscriminator, ResNetGenerator, check_fits
 from genjax.objectives.adversarial import least_squares, least_squares_generator
 from genjax.objectives.cycle import BACK, errors, l1, there_and_back
@@ -94,8 +95,7 @@ class Game:
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     """CycleGAN on pairs of images. Raises UserError for what does not fit."""
     model, scale = config.model, Scale(spec.num_levels)
-    layers = len(model.d_channels)
-    check_fits(spec, num_downs=model.num_downs, num_layers=layers)
+    check_fits(spec, num_downs=model.num_downs, num_layers=len(model.d_channels))
     augment, shape = config.inputs.fitting(spec), spec.shape[1:]
     generator = ResNetGenerator(model.channels, model.num_downs, model.num_blocks)
     discriminator = PatchDiscriminator(model.d_channels)
@@ -158,7 +158,7 @@ def bind(module: nn.Module, params: Params) -> Nets:
     """{name: the module with params[name]}, as functions of images."""
     nets: dict[str, Any] = {}
     for name, own in params.items():
-        nets[name] = functools.partial(module.apply, {"params": own})
+        nets[name] = functools.partial(traced.apply, module, {"params": own})
     return nets
 
 
@@ -183,10 +183,7 @@ def play(
         return d_loss(game.discriminators(params), real, fake), ({}, None)
 
     d, of_d, _ = game.d_learner.descend(d_loss_fn, state.d)
-    metrics |= {"loss": of_g.loss, "d_loss": of_d.loss}
-    metrics |= {"g_grad_norm": of_g.grad_norm, "d_grad_norm": of_d.grad_norm}
-    rates = {"g_learning_rate": of_g.learning_rate}
-    metrics |= rates | {"d_learning_rate": of_d.learning_rate}
+    metrics |= of_g.metrics("g_") | of_d.metrics("d_", loss="d_loss")
     return State(g, d, {name: pool for name, (pool, _) in found.items()}), metrics
 
 

@@ -168,9 +168,7 @@ def play(
     last = jax.tree.map(lambda rows: rows[-1], parts)
     g, descent, _ = game.g_learner.descend(g_loss, state.g, game, state, last, g_key)
     metrics = jax.tree.map(jnp.mean, of_turns)  # a bad turn spoils the mean
-    metrics |= {"g_loss": descent.loss, "g_grad_norm": descent.grad_norm}
-    metrics |= {"g_learning_rate": descent.learning_rate}
-    return state._replace(g=g), metrics
+    return state._replace(g=g), metrics | descent.metrics("g_", loss="g_loss")
 
 
 def d_step(game: Game, state: State, part: tuple[Data, Key]) -> tuple[State, Metrics]:
@@ -183,8 +181,7 @@ def d_step(game: Game, state: State, part: tuple[Data, Key]) -> tuple[State, Met
     )
     if limit is not None:
         d = d._replace(params=optax.tree.clip(d.params, -limit, limit))
-    metrics |= {"loss": descent.loss, "d_grad_norm": descent.grad_norm}
-    metrics |= {"d_learning_rate": descent.learning_rate}
+    metrics |= descent.metrics("d_")
     if augment.kind != "ada":
         return state._replace(d=d), metrics
     p = augment.next_p(state.augment_p, t_real - undecided, num_images=len(data[0]))

@@ -91,8 +91,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         scale=unit_scale(spec),
         decode=lambda params, z: networks(params, "decoder", z),
     )
-    learner = config.optim.learner()
-    optimizer = per_row(make_optimizer(method.local_learning_rate))
+    learner, rate = config.optim.learner(), method.local_learning_rate
+    optimizer = per_row(make_optimizer(rate))
 
     def elbo_of(params: Params, x: Array) -> Callable[[Gaussian, Key], Array]:
         log_px = model.log_prob(params, x)
@@ -116,16 +116,15 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         rows, norm = climb(elbo_of(state.decoder.params, x), rows, keys, optimizer)
         seen = {"x": x, **rows.q._asdict()}
         decoder, metrics = learner.train_step(m_loss)(state.decoder, seen, z_key)
-        table = write(state.table, index, rows)
-        return State(decoder, table), {**metrics, "local_grad_norm": norm}
+        metrics |= {"local_grad_norm": norm}
+        return State(decoder, write(state.table, index, rows)), metrics
 
     def infer(params: Params, x: Array, key: Key) -> Gaussian:
         """The posteriors of new images, climbed from the prior."""
-        q, rate = prior(len(x), latent_dim), method.local_learning_rate
-        num = config.likelihood.local_steps
+        q, num = prior(len(x), latent_dim), config.likelihood.local_steps
         return maximize(elbo_of(params, x), q, key, learning_rate=rate, num_steps=num)
 
-    made = as_vae(
+    return as_vae(
         spec,
         model,
         latent_dim=latent_dim,
@@ -139,8 +138,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         note=f" from posteriors after {config.likelihood.local_steps} local steps",
         raw_weights=learner.raw,
         sharding_rules=((r"^table", PartitionSpec("data")),),
+        training_only=("table/",),
     )
-    return dataclasses.replace(made, training_only=("table/",))
 
 
 def padded(num: int) -> int:

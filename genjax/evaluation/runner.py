@@ -111,14 +111,11 @@ class Evaluator(Generic[StateT]):
         Raises UserError if num_samples or sample_chunk makes no sense.
         """
         _check_numbers(num_samples, sample_chunk)
-        self._experiment = experiment
-        self._spec = spec
-        self._batches = batches
-        self._reference = reference
+        self._experiment, self._spec = experiment, spec
+        self._batches, self._reference = batches, reference
         self._test_key, self._sample_key = jax.random.split(key)
         self._seed = seed
-        self._num_samples = num_samples
-        self._sample_chunk = sample_chunk
+        self._num_samples, self._sample_chunk = num_samples, sample_chunk
         self._labels, self._labels_from = labels, labels_from
         self._extractor = extractor
         self._modes = modes

@@ -6,11 +6,10 @@ p(z) = N(0, I) and a Gaussian q(z|x), however that is found.
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 from genjax.choices import no_labels
 from genjax.experiment import Code, Experiment, LogLikelihood
@@ -60,8 +59,7 @@ def as_experiment(
     sample: Callable[[StateT, Key, int], Array] | None = None,
     prior: Callable[[Key, int], Array] | None = None,
     likelihood: LogLikelihood[StateT] | None = None,
-    raw_weights: Callable[[StateT], StateT] | None = None,
-    sharding_rules: tuple[tuple[str, PartitionSpec], ...] = (),
+    **layout: Any,
 ) -> Experiment[StateT]:
     """A code, reconstructions side by side and a sampler, beside its training.
 
@@ -70,6 +68,7 @@ def as_experiment(
 
     encode: (state, x, key) -> (B, D). decode: (state, code) -> x. sample: (state, key,
     num) -> x. see: (key, images) -> x, where it is more than a matter of scale.
+    layout: what `Experiment` says of the state: raw_weights, sharding_rules and so on.
     """
     view = _View(spec, see)
 
@@ -100,8 +99,7 @@ def as_experiment(
         ),
         evaluate=evaluate,
         images=images,
-        raw_weights=raw_weights,
-        sharding_rules=sharding_rules,
+        **layout,
     )
 
 
@@ -119,13 +117,13 @@ def as_vae(
     num_samples: int = 1,
     measure: Callable[[Params, Array, Gaussian, Key], Metrics] | None = None,
     note: str = "",
-    raw_weights: Callable[[StateT], StateT] | None = None,
-    sharding_rules: tuple[tuple[str, PartitionSpec], ...] = (),
+    **layout: Any,
 ) -> Experiment[StateT]:
     """Codes, samples, the importance-sampled likelihood and the terms of the ELBO.
 
     params_of: the weights to use. infer: (params, x, key) -> q(z|x). num_samples: draws
     of the code for `evaluate`, which reports what `measure` says too. note: of infer.
+    layout: of `as_experiment`.
     """
 
     def prior(key: Key, num: int) -> Array:
@@ -160,8 +158,7 @@ def as_vae(
         sample=sample,
         prior=prior,
         likelihood=model.lower_bound(log_prob, likelihood.note + note),
-        raw_weights=raw_weights,
-        sharding_rules=sharding_rules,
+        **layout,
     )
 
 

@@ -31,6 +31,11 @@ class Descent(NamedTuple):
     grad_norm: Array
     learning_rate: Array
 
+    def metrics(self, who: str = "", *, loss: str = "loss") -> dict[str, Array]:
+        """The three by name; who: before the names of the norm and the rate."""
+        rest = {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate}
+        return {loss: self.loss, **{who + name: value for name, value in rest.items()}}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Learner:

@@ -169,34 +169,37 @@ def train(
                 log.progress(step, window.latest())  # computed by now, not only sent
                 if int(status.stop):
                     raise Stopped(f"after step {step}")
-            arguments = state, health, feed.resident, inputs, step
-            state, health, metrics, status = compiled.run(
-                *arguments, seed=seed, stop=stop()
-            )
+            given = state, health, feed.resident, inputs, step
+            done = compiled.run(*given, seed=seed, stop=stop())
+            state, health, metrics, status = done
             if window.is_new():  # compiled by now
-                mib = compiled.temporary_bytes() / 2**20
-                log.say(f"a step works in {mib:,.0f} MiB a device beside the state")
+                log.say(_memory(compiled))
             window.add(step, metrics)
             step += length
             last = step == schedule.num_steps
-            if step % schedule.log_every == 0 or last:
+            if last or step % schedule.log_every == 0:
                 means = window.close(status)
                 log.write(step, "train", means)
                 if last:  # before what comes at the end, which takes its time
                     log.progress(step, means)
-            save = step % schedule.save_every == 0 or last
+            save = last or step % schedule.save_every == 0
             if save:
                 _check_streak(status, window, schedule.max_bad_at(step), feed)
             scores = _run_callbacks(callbacks, log, step, state, last=last)
             if save:
-                notes = _notes(log, window, health)
-                checkpointer.save(step, state, metrics=scores, notes=notes)
+                so_far = _notes(log, window, health)
+                checkpointer.save(step, state, metrics=scores, notes=so_far)
     except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
         checkpointer.save(step, state, notes=_notes(log, window, health))
         checkpointer.wait()
         raise
     checkpointer.wait()
     return step, state
+
+
+def _memory(compiled: CompiledExperiment) -> str:
+    mib = compiled.temporary_bytes() / 2**20
+    return f"a step works in {mib:,.0f} MiB a device beside the state"
 
 
 def _run_callbacks(

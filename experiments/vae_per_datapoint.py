@@ -116,7 +116,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         rows, norm = climb(elbo_of(state.decoder.params, x), rows, keys, optimizer)
         seen = {"x": x, **rows.q._asdict()}
         decoder, metrics = learner.train_step(m_loss)(state.decoder, seen, z_key)
-        metrics |= {"local_grad_norm": norm}
+        metrics = {**metrics, "local_grad_norm": norm}
         return State(decoder, write(state.table, index, rows)), metrics
 
     def infer(params: Params, x: Array, key: Key) -> Gaussian:

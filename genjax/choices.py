@@ -14,7 +14,7 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def one_of(field: str, value: str, names: Iterable[str]) -> None:
+def one_of(field: str, value: object, names: Iterable[str]) -> None:
     """Raises UserError, with the nearest name, unless value is one of names.
 
     field: where the value stands in the config, like "sampler.name".

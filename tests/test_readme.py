@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy.stats import norm
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ def test_the_maths_take_a_network_of_ones_own():
     np.testing.assert_allclose(found["nats"], exact, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_loaded_and_asked(tmp_path, monkeypatch):
     """The model has learned: its points are likelier to it than the noise is."""
     monkeypatch.chdir(tmp_path)

@@ -120,5 +120,6 @@ MODE = Mode(
     example="python launch.py --workdir=runs/ddpm_digits --mode=export",
     options=Options,
     check=check,
+    writes=folder_of,
     run=write,
 )

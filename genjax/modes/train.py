@@ -235,7 +235,7 @@ def open_log(run: Run, began: start.Beginning, offset: int = 0) -> Iterator[loop
     """The progress display and the metric files, in the first process only."""
     training, seconds = run.settings.training, began.notes.get("seconds", 0.0)
     if not distributed.is_first():
-        yield loop.Log(None, None, training.batch_size, offset, seconds)
+        yield loop.Log(None, None, training.batch_size, seconds, offset)
         return
     with (
         Progress(
@@ -245,7 +245,7 @@ def open_log(run: Run, began: start.Beginning, offset: int = 0) -> Iterator[loop
             run.workdir, began.step if began.resumed else None, say=progress.say
         ) as writer,
     ):
-        yield loop.Log(writer, progress, training.batch_size, offset, seconds)
+        yield loop.Log(writer, progress, training.batch_size, seconds, offset)
 
 
 def callbacks(run: Run, log: loop.Log) -> list[loop.Callback]:

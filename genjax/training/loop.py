@@ -90,12 +90,12 @@ class Log:
         writer: MetricWriter | None,
         progress: Progress | None,
         batch_size: int,
-        offset: int = 0,
         seconds: float = 0.0,
+        offset: int = 0,
     ):
-        """offset: images seen before a step, less step * batch_size.
+        """seconds: that the run took before this process began.
 
-        seconds: that the run took before this process began.
+        offset: images seen before a step, less step * batch_size.
         """
         self._writer = writer
         self._progress = progress

@@ -21,6 +21,7 @@ def stated(**training) -> dict:
     return configs.merged(config, {"training": training})
 
 
+@pytest.mark.slow
 def test_a_larger_batch_on_resume_goes_on_where_the_rows_were(tmp_path, monkeypatch):
     """4 steps of 8 images and then 4 of 16: 32 + 64, no row twice in the epoch."""
     seen, feed_of = [], mode.make_feed

@@ -144,6 +144,7 @@ def test_streaming_takes_every_sample_once(num_samples, chunk):
     np.testing.assert_allclose(bound, 0.7, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_streaming_agrees_with_all_samples_at_once(linear):
     model, x = linear
     mean, logvar = model.posterior(x)

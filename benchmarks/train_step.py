@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -30,7 +31,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs
-from genjax.models import unet
+from genjax.models import traced, unet
 from genjax.nn import attention
 from genjax.nn.norms import num_groups
 from genjax.training.compile import compile_experiment
@@ -85,15 +86,23 @@ def with_flax_layers(function: Callable) -> Callable:
     def conv(width, dtype, name, *, stride=1, init=unet.uniform_init) -> nn.Conv:
         return nn.Conv(width, (3, 3), stride, kernel_init=init, dtype=dtype, name=name)
 
-    def norm(silu: bool = False, name: str | None = None):
+    def norm(groups: int | None = None, *, silu: bool = False, name: str | None = None):
         def apply(x: jax.Array) -> jax.Array:
-            y = nn.GroupNorm(num_groups(x.shape[-1]), dtype=x.dtype, name=name)(x)
+            count = groups or num_groups(x.shape[-1])
+            y = nn.GroupNorm(count, dtype=x.dtype, name=name)(x)
             return nn.swish(y) if silu else y
 
         return apply
 
-    function = mock.patch.object(attention, "GroupNorm", norm)(function)
-    return mock.patch.multiple(unet, _conv=conv, GroupNorm=norm)(function)
+    def anew(*inputs: Any) -> Any:
+        traced.apply.clear_cache()  # what was traced with other layers
+        try:
+            return function(*inputs)
+        finally:
+            traced.apply.clear_cache()
+
+    patched = mock.patch.object(attention, "GroupNorm", norm)(anew)
+    return mock.patch.multiple(unet, _conv=conv, GroupNorm=norm)(patched)
 
 
 def diffusers(

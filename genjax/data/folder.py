@@ -38,7 +38,7 @@ def folder(
     their relative paths. The other options: see `genjax.data.picture_split.Reading`.
 
     Raises UserError for a folder of fewer than two pictures, and one that lists all
-    pictures that cannot be decoded, have more than 2^26 pixels or 16 bits a channel.
+    pictures that cannot be decoded, have more than 2^26 pixels or 32 bits a channel.
     """
     root = _checked_root(dir)
     pictures = _found_in(root)

@@ -16,6 +16,7 @@ import numpy as np
 from genjax import configs
 from genjax.export import card, diffusers, parts
 from genjax.export import folder as export
+from genjax.fields import LocalPath
 from genjax.modes.mode import Mode, say
 from genjax.run import Run, load
 from genjax.training import distributed
@@ -26,7 +27,9 @@ from genjax.typing import DataSpec, UserError
 class Options:
     """The flags of --mode=import."""
 
-    input: str | None = None  # folder as diffusers writes it, or its .safetensors file
+    input: LocalPath | None = (
+        None  # folder as diffusers writes it, or its .safetensors file
+    )
 
 
 def from_diffusers(path: str | Path, config: str, workdir: str | Path) -> Run:

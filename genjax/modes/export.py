@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from genjax import configs
+from genjax.choices import local_path
 from genjax.export import card, parts
 from genjax.export import folder as export
-from genjax.fields import Steps
+from genjax.fields import LocalPath, Steps
 from genjax.modes.mode import Mode, Trained, say
 from genjax.run import Run, has
 from genjax.training import distributed
@@ -30,7 +31,7 @@ class Options:
 
     step: Steps | None = None  # checkpoint to use; default: the newest
     weights: Literal["ema", "raw"] | None = None  # default: the EMA, if there is one
-    out: str | None = None  # folder; default <workdir>/exported/<step>
+    out: LocalPath | None = None  # folder; default <workdir>/exported/<step>
 
 
 def check(run: Run, options: Options) -> None:
@@ -58,7 +59,7 @@ def check_free(run: Run, options: Options) -> None:
 def folder_of(run: Run, options: Options) -> Path:
     """--out, or a folder in the run's."""
     if options.out is not None:
-        return Path(options.out).expanduser().absolute()
+        return local_path(options.out, "--out")
     return run.workdir / "exported" / f"{run.step}{suffix_of(options)}"
 
 

@@ -1,10 +1,9 @@
 """Where training begins: at a checkpoint, at random weights, or at another run's."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from genjax.choices import local_path
 from genjax.run import Run, load
 from genjax.training import metrics, transfer
 from genjax.training import workdir as folder
@@ -76,10 +75,9 @@ def with_weights_of(run: Run, state: Any, source: str) -> Beginning:
 
 def open_source(run: Run, source: str) -> Run:
     """The run in the folder `source`. Raises UserError if there is none."""
-    path = Path(os.path.abspath(os.path.expanduser(source)))
-    if path == run.workdir:
-        raise UserError("--init_from names another run, not this one's --workdir")
     try:
-        return load(path, {"mesh": run.config.to_dict()["mesh"]}, stop=run.stop)
+        if local_path(source, "--init_from") == run.workdir:
+            raise UserError("it names another run, not this one's --workdir")
+        return load(source, {"mesh": run.config.to_dict()["mesh"]}, stop=run.stop)
     except UserError as error:
         raise UserError(f"--init_from: {error}") from error

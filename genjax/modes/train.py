@@ -21,7 +21,7 @@ from genjax.choices import local_path, nearest
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.export.folder import WEIGHTS
-from genjax.fields import Count
+from genjax.fields import Count, LocalPath
 from genjax.modes import start
 from genjax.modes.drawing import draw_examples
 from genjax.modes.mode import Mode, title_of
@@ -49,7 +49,9 @@ class Options:
 
     accept_code: bool = False  # continue although the model's source changed
     extend_to: Count | None = None  # train the run in --workdir on, to this step
-    init_from: str | None = None  # a run folder: begin with its weights where they fit
+    init_from: LocalPath | None = (
+        None  # a run folder: begin with its weights where they fit
+    )
 
     def fields(self) -> dict[str, Any]:
         """The fields of the config that they stand for."""

@@ -137,11 +137,13 @@ class CompiledExperiment:
         return self._loop_speed["slow"]
 
     def _convolves(self, arguments: tuple) -> bool:
-        """Whether the call has convolutions; its lowered form is kept for compiling."""
+        """Whether the call has convolutions; if so it is kept, lowered, for compiling."""
         self.say("tracing the training step")
         lowered = self._jitted.lower(*arguments)
-        self._lowered[_num_steps(arguments[3])] = lowered
-        return "stablehlo.convolution" in lowered.as_text()
+        found = "stablehlo.convolution" in lowered.as_text()
+        if found:  # then it is this call that will be made
+            self._lowered[_num_steps(arguments[3])] = lowered
+        return found
 
     @functools.cached_property
     def _jitted(self):

@@ -166,9 +166,7 @@ def train(
             inputs = feed.get(step, length)  # while the device is at the last call
             if status is not None:
                 _check_streak(status, window, schedule.max_bad_steps, feed)
-                log.progress(step, window.latest())  # computed by now, not only sent
-                if int(status.stop):
-                    raise Stopped(f"after step {step}")
+                _heed(status, step, window, log)
             given = state, health, feed.resident, inputs, step
             done = compiled.run(*given, seed=seed, stop=stop())
             state, health, metrics, status = done
@@ -195,6 +193,13 @@ def train(
         raise
     checkpointer.wait()
     return step, state
+
+
+def _heed(status: Status, step: int, window: "_Window", log: Log) -> None:
+    """Shows what the last call gave. Raises Stopped if a process was asked to stop."""
+    log.progress(step, window.latest())  # computed by now, not only sent
+    if int(status.stop):
+        raise Stopped(f"after step {step}")
 
 
 def _memory(compiled: CompiledExperiment) -> str:

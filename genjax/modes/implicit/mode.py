@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.fields import LocalPath
 from genjax.modes.beside import load_beside
 from genjax.modes.implicit.frames import BINS, Frame
 from genjax.modes.implicit.pictures import Curve, draw, draw_curves, window
@@ -41,7 +42,7 @@ from genjax.typing import UserError
 class Options(Trained):
     """The flags of --mode=implicit; the default is the raw weights."""
 
-    beside: str | None = None  # run folder of another model, to show its curves
+    beside: LocalPath | None = None  # run folder of another model, to show its curves
 
     @property
     def suffix(self) -> str:

@@ -104,6 +104,7 @@ class TrainFeed:
 
     resident: the whole split on every device, {"image", "label"}, or {} when the
         batches are streamed. Pass it to the jitted step and `gather` there.
+    offset: of `rows`; a run that went on with other batches sets it before the first.
     """
 
     def __init__(
@@ -114,13 +115,11 @@ class TrainFeed:
         batch_size: int,
         sharding: NamedSharding,
         resident: bool | None = None,
-        offset: int = 0,
     ):
         """Put the split on the devices, or get ready to stream it.
 
         sharding: of a batch's first axis, over all devices of the mesh.
         resident: None keeps splits of up to RESIDENT_BYTES on the devices.
-        offset: of `rows`.
 
         Raises UserError where the batch does not fit the split or the devices, or where
         a split that is not in memory is to be resident.
@@ -136,7 +135,7 @@ class TrainFeed:
                 "devices; let it be streamed"
             )
         self._split = split
-        self._seed, self._offset = seed, offset
+        self._seed, self.offset = seed, 0
         self._layout = _BatchLayout(sharding, batch_size)
         self._ahead: grain.DatasetIterator | None = None
         self._ahead_step = -1
@@ -175,7 +174,7 @@ class TrainFeed:
     def rows(self, step: int) -> Int64[np.ndarray, " batch"]:
         """The rows of the whole batch of this step."""
         size, num = self._layout.batch_size, len(self._split)
-        order = {"batch_size": size, "num_examples": num, "offset": self._offset}
+        order = {"batch_size": size, "num_examples": num, "offset": self.offset}
         return rows(self._seed, step, **order)
 
     def _local_rows(self, step: int) -> Int64[np.ndarray, " local"]:

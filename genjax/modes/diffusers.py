@@ -27,9 +27,7 @@ from genjax.typing import DataSpec, UserError
 class Options:
     """The flags of --mode=import."""
 
-    input: LocalPath | None = (
-        None  # folder as diffusers writes it, or its .safetensors file
-    )
+    input: LocalPath | None = None  # diffusers' folder, or its .safetensors
 
 
 def from_diffusers(path: str | Path, config: str, workdir: str | Path) -> Run:

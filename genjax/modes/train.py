@@ -49,9 +49,7 @@ class Options:
 
     accept_code: bool = False  # continue although the model's source changed
     extend_to: Count | None = None  # train the run in --workdir on, to this step
-    init_from: LocalPath | None = (
-        None  # a run folder: begin with its weights where they fit
-    )
+    init_from: LocalPath | None = None  # a run whose weights to begin with
 
     def fields(self) -> dict[str, Any]:
         """The fields of the config that they stand for."""
@@ -118,12 +116,13 @@ def train(run: Run, options: Options) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(claim(run, options))
         check_best(run)
+        feed = stack.enter_context(contextlib.closing(make_feed(run)))
         checkpointer = stack.enter_context(run.open_checkpoints())
         began = start.begin(run, checkpointer, options.init_from)
-        offset = run.row_offset(began.step)
-        checkpointer.note(batches={"batch_size": training.batch_size, "offset": offset})
-        feed = stack.enter_context(contextlib.closing(make_feed(run, offset)))
-        log = stack.enter_context(open_log(run, began, offset))
+        feed.offset = run.row_offset(began.step)
+        rows = {"batch_size": training.batch_size, "offset": feed.offset}
+        checkpointer.note(batches=rows)
+        log = stack.enter_context(open_log(run, began, feed.offset))
         announce(run, began)
         loop.train(
             run.compiled,
@@ -221,14 +220,13 @@ def check_best(run: Run) -> None:
         raise UserError(f"config.training.keep_best_by={best} is no metric here{hint}")
 
 
-def make_feed(run: Run, offset: int = 0) -> TrainFeed:
-    """The training batches, from the device or from disk; offset: `Run.row_offset`."""
+def make_feed(run: Run) -> TrainFeed:
+    """The training batches, from the device or from disk."""
     return TrainFeed(
         run.dataset.train,
         seed=run.settings.seed,
         batch_size=run.settings.training.batch_size,
         sharding=batch_sharding(run.compiled.mesh),
-        offset=offset,
     )
 
 

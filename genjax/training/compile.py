@@ -137,7 +137,7 @@ class CompiledExperiment:
         return self._loop_speed["slow"]
 
     def _convolves(self, arguments: tuple) -> bool:
-        """Whether the call has convolutions; if so it is kept, lowered, for compiling."""
+        """Whether the call has convolutions; if so it is kept as lowered."""
         self.say("tracing the training step")
         lowered = self._jitted.lower(*arguments)
         found = "stablehlo.convolution" in lowered.as_text()

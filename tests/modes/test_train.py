@@ -7,10 +7,10 @@ import pytest
 
 import genjax
 from genjax import configs
+from genjax.data.pipeline import TrainFeed
 from genjax.data.split import Dataset, split_from_arrays
 from genjax.evaluation.class_balance import class_metrics
 from genjax.modes import train as mode
-from genjax.run import Run
 from genjax.typing import UserError
 from tests import specs
 from tests.modes.runs import CONFIGS, run_of
@@ -24,15 +24,14 @@ def stated(**training) -> dict:
 @pytest.mark.slow
 def test_a_larger_batch_on_resume_goes_on_where_the_rows_were(tmp_path, monkeypatch):
     """4 steps of 8 images and then 4 of 16: 32 + 64, no row twice in the epoch."""
-    seen, feed_of = [], mode.make_feed
+    seen = []
 
-    def watched(run: Run, offset: int = 0):
-        feed = feed_of(run, offset)
-        first = 4 if offset else 0
-        seen.append(np.concatenate([feed.rows(first + i) for i in range(4)]))
-        return feed
+    class Watched(TrainFeed):
+        def get(self, step: int, num_steps: int):
+            seen.extend(self.rows(step + i) for i in range(num_steps))
+            return super().get(step, num_steps)
 
-    monkeypatch.setattr(mode, "make_feed", watched)
+    monkeypatch.setattr(mode, "TrainFeed", Watched)
     genjax.train(stated(), tmp_path)
     changed = stated(batch_size=16, num_steps=8, log_every=2)
     genjax.train(changed, tmp_path, override_config=True)
@@ -40,7 +39,7 @@ def test_a_larger_batch_on_resume_goes_on_where_the_rows_were(tmp_path, monkeypa
     lines = [line for line in map(json.loads, lines) if line["split"] == "train"]
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert [line["images_seen"] for line in lines] == [16, 32, 64, 96]
-    assert [len(rows) for rows in seen] == [32, 64]
+    assert [len(rows) for rows in seen] == [8] * 4 + [16] * 4
     assert len(np.unique(np.concatenate(seen))) == 96
     meta = json.loads((tmp_path / "checkpoints/8/meta/metadata").read_text())
     assert meta["body"]["meta"]["batches"] == {"batch_size": 16, "offset": -32}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +87,20 @@ def _no_image(name: str, features: Mapping[str, Any]) -> UserError:
     return UserError(f"{name} has no column of the type Image; it has {shown}")
 
 
-def _splits(name: str, dir: str | None) -> Mapping[str, Any]:
-    """The splits by name, on disk or from the hub."""
+def _package(name: str) -> Any:
+    """By its name, for a type checker without it takes our data/datasets.py for it."""
     try:
-        import datasets
+        return import_module("datasets")
     except ImportError as error:
         raise UserError(
             f"the data set {name!r} is read by the package datasets, which is not "
             "installed: pip install datasets"
         ) from error
+
+
+def _splits(name: str, dir: str | None) -> Mapping[str, Any]:
+    """The splits by name, on disk or from the hub."""
+    datasets = _package(name)
     _, _, address = name.partition(":")
     repository, _, config = address.partition(":")
     if name == "hf" and dir is None:
@@ -173,9 +179,7 @@ def _pictures(
     name: str, chosen: Sequence[str], parts: Sequence[Any], column: str
 ) -> PictureSet:
     """The column's pictures, of one split behind the other, not yet decoded."""
-    import datasets
-
-    kind = datasets.Image(decode=False)
+    kind = _package(name).Image(decode=False)
     stored = [part.select_columns(column).cast_column(column, kind) for part in parts]
     places = [(s, i) for s, part in enumerate(stored) for i in range(len(part))]
 

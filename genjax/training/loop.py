@@ -5,9 +5,10 @@ while the device works, and reads that call's status before it sends the next. T
 status carries every process's wish to stop, so all processes leave after the same step.
 """
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
@@ -101,11 +102,28 @@ class Log:
         self._progress = progress
         self.batch_size, self._offset = batch_size, offset
         self._began = time.monotonic() - seconds
+        self._aside = 0.0
 
     @property
     def seconds(self) -> float:
         """Since the run began, without the time between a stop and a resume."""
         return time.monotonic() - self._began
+
+    def clock(self) -> float:
+        """Seconds of training only: it stands still in `aside`."""
+        return time.monotonic() - self._aside
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around pictures and evaluations: their time is not in the speed of a step."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - began
+            self._aside += seconds
+            if self._progress is not None:
+                self._progress.stood_still(seconds)
 
     def write(self, step: int, split: Split, metrics: Mapping[str, float]) -> None:
         """A line of metrics."""
@@ -158,7 +176,7 @@ def train(
     """
     so_far = so_far or {}
     health, status = compiled.healthy(so_far.get("skipped_steps", 0)), None
-    window = _Window(log.batch_size, so_far.get("window", {}))
+    window = _Window(log, so_far.get("window", {}))
     try:
         _run_callbacks(callbacks, log, step, state, resumed=True)
         while step < schedule.num_steps:
@@ -221,7 +239,9 @@ def _run_callbacks(
     for callback in callbacks:
         due = step > 0 and (step % callback.every == 0 or last)
         if due and not (resumed and callback.is_done(step)):
-            metrics.update(callback.run(step, state) or {})
+            jax.block_until_ready(state)  # the steps on their way are training
+            with log.aside():
+                metrics.update(callback.run(step, state) or {})
     if metrics:
         log.write(step, "eval", metrics)
     return metrics
@@ -239,16 +259,16 @@ def _notes(log: Log, window: "_Window", health: Health) -> dict[str, Any]:
 class _Window:
     """The train metrics since the last log line, left on device until it is due."""
 
-    def __init__(self, batch_size: int, before: Mapping[str, Sequence[float | None]]):
+    def __init__(self, log: Log, before: Mapping[str, Sequence[float | None]]):
         """before: `values` of the window that a stop or a crash cut short."""
-        self._batch_size = batch_size
+        self._log = log
         self._before = {n: np.array(v, np.float32) for n, v in before.items()}
         self._calls: list[tuple[int, Metrics]] = []
         self._closed: list[tuple[int, Metrics]] = []
-        self._since = time.monotonic()
+        self._since = log.clock()
 
     def _restart(self) -> None:
-        self._since, self._before = time.monotonic(), {}
+        self._since, self._before = self._log.clock(), {}
         self._closed, self._calls = self._calls, []
 
     def is_new(self) -> bool:
@@ -271,11 +291,11 @@ class _Window:
             name: float(np.mean(v[finite])) if finite.any() else float("nan")
             for name, v in values.items()
         }
-        steps_per_second = own / (time.monotonic() - self._since)
+        steps_per_second = own / (self._log.clock() - self._since)
         self._restart()
         return means | {
             "steps_per_second": steps_per_second,
-            "images_per_second": steps_per_second * self._batch_size,
+            "images_per_second": steps_per_second * self._log.batch_size,
             "skipped_steps": float(status.skipped),
         }
 

@@ -73,6 +73,12 @@ class Progress:
             return {}
         return {self._metric: f"{np.mean(np.asarray(metrics[self._metric])):.4g}"}
 
+    def stood_still(self, seconds: float) -> None:
+        """For so long no step was made, so it does not count in the rate."""
+        self._time += seconds
+        if self._bar is not None:
+            self._bar.unpause()
+
     def say(self, message: str) -> None:
         """Prints a message: above the bar, or as a line."""
         if self._bar is not None:

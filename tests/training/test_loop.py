@@ -212,6 +212,16 @@ def test_work_that_a_stop_cut_short_is_done_on_resume(run, tmp_path):
     assert done == [10, 20]
 
 
+def test_the_speed_is_that_of_training(run, tmp_path):
+    """A second of evaluation in between does not make a step slower."""
+    run(
+        callbacks=[loop.Callback(every=2, run=lambda *_: time.sleep(1.0), is_done=bool)]
+    )
+    train = [line for line in lines(tmp_path) if line["split"] == "train"]
+    assert train[-1]["seconds"] - train[-2]["seconds"] > 2
+    assert train[-1]["steps_per_second"] > 5  # 5 steps; 2 or 3 with the evaluations
+
+
 def test_calls_end_where_something_is_due():
     schedule = loop.Schedule(
         num_steps=100, log_every=30, save_every=50, steps_per_call=40

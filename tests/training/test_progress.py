@@ -42,6 +42,16 @@ def test_the_rate_is_that_since_the_line_before():
     assert "1 steps/s  8 images/s  0:01:20 left" in run([50.0, 60.0])[1]
 
 
+def test_an_evaluation_does_not_count_in_the_rate():
+    now, stream = [0.0], io.StringIO()
+    options = dict(images_per_step=1, stream=stream, clock=lambda: now[0])
+    with Progress(100, **options) as progress:
+        now[0] = 60.0
+        progress.stood_still(40.0)
+        progress.update(10, {})
+    assert "0.5 steps/s" in stream.getvalue()
+
+
 def test_a_resumed_run_counts_its_own_steps_only():
     (line,) = run([20.0], total=1000, start=500)
     assert "step 510/1,000" in line and "0.5 steps/s" in line

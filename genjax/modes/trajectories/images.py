@@ -55,7 +55,7 @@ def samples(scene: Scene) -> Result:
     times = ", ".join(f"{t:.3g}" for t in scene.times[columns])
     scene.protocol["pictures"]["trajectories"] = f"columns: t = {times}"
     film = [
-        grids.image_grid(frames[f], scene.run.spec.num_levels)
+        scene.titled(grids.image_grid(frames[f], scene.run.spec.num_levels), f)
         for f in scene.spread(FILM_FRAMES)
     ]
     names = [f"{t:.2f}" for t in scene.times[columns]]

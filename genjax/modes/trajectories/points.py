@@ -73,7 +73,7 @@ def film(scene: Scene) -> Result:
     frames = scene.reverse(POINTS)
     bounds = frame_of(scene, frames[0])
     pictures = [
-        grids.point_picture(frames[f], bounds, bins=64, scale=8)
+        scene.titled(grids.point_picture(frames[f], bounds, bins=64, scale=8), f)
         for f in scene.spread(FILM_FRAMES)
     ]
     scene.protocol["pictures"]["film"] = f"{POINTS} samples as they move"

@@ -11,7 +11,8 @@ import numpy as np
 from genjax.data.pipeline import eval_batches
 from genjax.diffusion.process import Process
 from genjax.fields import Range, Steps
-from genjax.modes.mode import Trained, check_stop, data_and_weights
+from genjax.modes.mode import Trained, check_stop, data_and_weights, title_of
+from genjax.pictures.frame import framed
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
 from genjax.training.sharding import batch_sharding, replicated
@@ -96,6 +97,12 @@ class Scene:
         """At most num frames, evenly among the steps, from the first to the last."""
         last = len(self.times) - 1
         return np.unique(np.linspace(0, last, num).round().astype(int))
+
+    def titled(self, picture: np.ndarray, frame: int) -> np.ndarray:
+        """A picture of a film, below the time of its frame."""
+        # As many letters in each frame: a film's pictures are of one size.
+        what = f"samples at t = {self.times[frame]:6.2f}"
+        return framed(picture, title_of(self.run, self.run.step, what))
 
     def check_stop(self) -> None:
         """Raises Stopped if it was asked for."""

@@ -12,14 +12,13 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Bool, Int64
 
-from genjax.data.readahead import read_ahead
+from genjax.data.readahead import Ahead, map_now, read_ahead
 from genjax.data.split import Rows, Split
 from genjax.typing import Array, Batch, UserError
 
@@ -137,7 +136,7 @@ class TrainFeed:
         self._split = split
         self._seed, self.offset = seed, 0
         self._layout = _BatchLayout(sharding, batch_size)
-        self._ahead: grain.DatasetIterator | None = None
+        self._ahead: Ahead | None = None
         self._ahead_step = -1
         arrays = split.arrays or {}
         if resident is None:
@@ -246,7 +245,9 @@ def _masked_batches(
         wanted = np.where(mask, rows[np.where(mask, positions, 0)], 0)
         return {**split.read(wanted), "mask": mask}
 
-    ahead = read_ahead(read, 0, -(-len(rows) // layout.batch_size))
+    num = -(-len(rows) // layout.batch_size)
+    in_memory = split.arrays is not None
+    ahead = map_now(read, num) if in_memory else read_ahead(read, 0, num)
     try:
         for local in ahead:
             batch = {k: layout.to_global(v, axis=0) for k, v in local.items()}

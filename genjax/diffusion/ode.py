@@ -21,7 +21,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -219,6 +218,8 @@ def integrate(
     all numbers of error / (tolerance (1 + |state|)) is at most 1.
     Fails when run if 10,000 steps do not suffice.
     """
+    import diffrax  # late: it takes half a second
+
     dtype = jax.tree.leaves(state)[0].dtype
     start, end = jnp.asarray(start, dtype), jnp.asarray(end, dtype)
     solution = diffrax.diffeqsolve(

@@ -8,7 +8,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float, Int
 
 from genjax.evaluation.neighbors import Neighbors, nearest, spread
@@ -82,6 +81,8 @@ def rank_sum_z(
     Ties count one half; mean n m / 2 - 1/2 and variance n m (n + m + 1) / 12, with the
     continuity correction of the authors' code and none for ties.
     """
+    import scipy.stats  # late: it takes half a second
+
     n, m = len(test), len(samples)
     ranks = scipy.stats.rankdata(np.concatenate([samples, test]))
     u = ranks[:m].sum() - m * (m + 1) / 2

@@ -5,7 +5,7 @@ Everything is a (..., D) array of codes, made from codes alone: no model is aske
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm
+from scipy.special import ndtri
 
 Code = Float[np.ndarray, " d"]
 Codes = Float[np.ndarray, "n d"]
@@ -66,7 +66,7 @@ def manifold_grid(
     """
     levels = (np.arange(side) + 0.5) / side
     if codes is None:
-        across = up = norm.ppf(levels)
+        across = up = ndtri(levels)
     else:
         across, up = np.quantile(codes, levels, axis=0).T
     x, y = np.meshgrid(across, up[::-1])

@@ -98,6 +98,7 @@ def test_parts_of_the_bound_and_its_mean_agree():
         np.testing.assert_allclose(2 * loss, values.mean(), rtol=0.1, atol=0.05)
 
 
+@pytest.mark.slow
 def test_learns_eight_gaussians():
     """Both ends of the path are learned too, and reported."""
     learns_eight_gaussians("vdm")

@@ -162,7 +162,6 @@ def test_the_uncertainty_is_trained_and_has_no_say_in_sampling():
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_learns_eight_gaussians():
     learns_eight_gaussians("edm")
 

@@ -68,6 +68,6 @@ def no_labels(label: object) -> None:
     """Raises UserError for a label: for samplers of models that learn none."""
     if label is not None:
         raise UserError(
-            "this model is trained without labels, so it cannot be given one: leave "
-            "label out"
+            "this model is trained without labels, so it cannot be given any: leave "
+            "them out"
         )

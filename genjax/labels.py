@@ -53,8 +53,8 @@ def check_labels(
         return
     if num_classes == num_features == 0:
         raise UserError(
-            "this model was trained without labels, so it cannot be given one: leave "
-            "label out, or train with model.num_classes > 0"
+            "this model was trained without labels, so it cannot be given any: leave "
+            "them out, or train with model.num_classes > 0"
         )
     shape = (num, num_features) if num_features else (num,)
     if label.shape != shape:

@@ -18,12 +18,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genjax import configs, fields
-from genjax.choices import local_path, nearest
+from genjax.choices import nearest
 from genjax.data import datasets
 from genjax.export import folder as export
-from genjax.fields import Count, Field, LocalPath, NonNegative, Steps
+from genjax.fields import Count, Field, LocalPath, NonNegative, PlacePath, Steps
 from genjax.modes.mode import Mode
 from genjax.modes.table import MODES, find_mode
+from genjax.places import place
 from genjax.run import Run, check_trained
 from genjax.screen import say
 from genjax.training import compile, distributed
@@ -40,7 +41,7 @@ class Flags:
     """The flags of every mode, beside --config.section.field."""
 
     config: LocalPath | None = None  # FILE[:variant], or a name like ddpm_digits:tiny
-    workdir: LocalPath | None = (
+    workdir: PlacePath | None = (
         None  # of a run or exported model, or trained/<name>; default runs/<config>
     )
     mode: str = "train"  # what to do
@@ -254,7 +255,7 @@ def places(flags: Flags, mode: Mode) -> tuple[Path, Path]:
 def workdir_of(flags: Flags) -> Path:
     """--workdir, or runs/<config name>[_<variant>]."""
     if flags.workdir is not None:
-        return local_path(flags.workdir, "--workdir")
+        return place(flags.workdir, "--workdir")
     assert flags.config is not None
     file, _, variant = flags.config.partition(":")
     name = Path(file).stem + (f"_{variant}" if variant else "")

@@ -24,7 +24,8 @@ from ml_collections.config_dict import placeholder
 from genjax import fields
 from genjax.choices import nearest
 from genjax.experiment import Experiment
-from genjax.fields import Count, Field, LocalPath, Seed, Share, Steps
+from genjax.fields import Count, Field, LocalPath, PlacePath, Seed, Share, Steps
+from genjax.places import in_bucket
 from genjax.sources import source_hashes
 from genjax.typing import DataSpec, UserError
 from genjax.variants import tiny
@@ -49,7 +50,7 @@ class Data:
     """The data (`genjax.data.datasets.load`). None: the default of the data set."""
 
     name: str = "digits"  # digits, folder, npz, hf:NAME, domains, a density, or TFDS's
-    dir: LocalPath | None = None  # folder of the data, or the .npz; None: TFDS_DATA_DIR
+    dir: PlacePath | None = None  # folder of the data, or the .npz; None: TFDS_DATA_DIR
     train_split: str | None = None  # for TFDS and hf: the split for training
     eval_split: str | None = None  # for TFDS, hf and digits: the split for evaluation
     image_size: Count | None = None  # images are cropped and resized to this side
@@ -67,6 +68,13 @@ class Data:
     a: Side = Side()  # domain A of "domains"
     b: Side = Side()  # domain B, or known_map
     known_map: str | None = None  # map from A to B: inverted, rotated or edges
+
+    def __post_init__(self) -> None:
+        if self.dir is not None and in_bucket(self.dir) and self.name != "npz":
+            raise UserError(
+                f"config.data.dir={self.dir}: of a bucket only an .npz is read; copy "
+                "the data to a disk (gcloud storage cp -r), or mount the bucket"
+            )
 
     def options(self) -> dict[str, Any]:
         """Arguments of `genjax.data.datasets.load`; what is None is left out."""

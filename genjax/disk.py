@@ -1,8 +1,9 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, on a disk or in a bucket (`genjax.places`)."""
 
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from genjax.places import in_bucket
 from genjax.typing import SaveError, UserError
 
 # What NumPy and the readers below it raise of a file that is not as it was written.
@@ -47,10 +49,10 @@ def saving(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        free = shutil.disk_usage(_existing(path)).free
+        free = free_bytes(path)
+        room = "" if free is None else f"; {free:,} bytes are free on that disk"
         raise SaveError(
-            f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free "
-            "on that disk"
+            f"cannot write {path}: {error.strerror or error}{room}"
         ) from error
 
 
@@ -65,7 +67,7 @@ def claiming(path: Path, name: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_existing(path)).free
+            free = free_bytes(path) or 0
             raise SaveError(
                 f"{name}{path} cannot be written: the disk is full ({free:,} bytes "
                 "and perhaps no file more are free)"
@@ -77,6 +79,11 @@ def claiming(path: Path, name: str) -> Iterator[None]:
 def check_writable(folder: Path, name: str) -> None:
     """Makes the folder and writes to a nameless file in it, as `claiming` says."""
     with claiming(folder, name):
+        if in_bucket(folder):
+            trial = folder / f".{uuid.uuid4().hex}{PART}"
+            trial.write_bytes(b"")
+            trial.unlink(missing_ok=True)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
@@ -87,8 +94,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes path's place once it is whole, or not at all.
 
     Its bytes are on the disk before it takes the name. What a killed process leaves of
-    it is for `remove_parts`. Raises OSError.
+    it is for `remove_parts`. An object of a bucket is always put so. Raises OSError.
     """
+    if in_bucket(path):
+        content = io.BytesIO()
+        yield content
+        path.write_bytes(content.getvalue())
+        return
     # A name of its own: two processes may write the same path at once.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
@@ -155,6 +167,16 @@ def from_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:  # a damaged file may nest a thousand brackets
         raise ValueError("it nests too deep") from error
+
+
+def free_bytes(path: Path) -> int | None:
+    """Of the disk that the path is on, or would be; None in a bucket, which has no end.
+
+    Raises OSError if it cannot be reached.
+    """
+    if in_bucket(path):
+        return None
+    return shutil.disk_usage(_existing(path)).free
 
 
 def _existing(path: Path) -> Path:

@@ -37,6 +37,7 @@ from typing import (
 )
 
 from genjax.choices import local_path, nearest, one_of
+from genjax.places import place
 from genjax.typing import UserError
 
 SectionT = TypeVar("SectionT")
@@ -67,8 +68,10 @@ class Range(NamedTuple):
         return f"in {self.low:.10g} ... {self.high:.10g}"
 
 
-class Local(NamedTuple):
-    """Annotates a text: a path on this machine."""
+class PathOf(NamedTuple):
+    """Annotates a text: a path on this machine, or also one of a bucket."""
+
+    bucket: bool
 
 
 Positive = Annotated[float, Range(0.0, above=True)]
@@ -78,7 +81,8 @@ Decay = Annotated[float, Range(0.0, 1.0, below=True)]
 Count = Annotated[int, Range(1)]
 Steps = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
-LocalPath = Annotated[str, Local()]
+LocalPath = Annotated[str, PathOf(bucket=False)]
+PlacePath = Annotated[str, PathOf(bucket=True)]
 
 
 class Field(NamedTuple):
@@ -299,8 +303,9 @@ def _value(kind: Any, value: Any, name: str, default: Any = REQUIRED) -> Any:
 
 
 def _check_limit(limit: Any, value: Any, name: str) -> None:
-    if isinstance(limit, Local):
-        local_path(value, f"config.{name}")
+    if isinstance(limit, PathOf):
+        read_path = place if limit.bucket else local_path
+        read_path(value, f"config.{name}")
     if not isinstance(limit, Range):
         return
     if not limit.holds(value):

@@ -16,7 +16,8 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "__main__": BASE | {"commandline", "disk"},
     "axes": BASE,
     "choices": BASE,
-    "disk": BASE,
+    "disk": BASE | {"places"},
+    "places": BASE,
     "distributions": BASE,
     "labels": BASE,
     "log_likelihood": BASE,
@@ -28,7 +29,7 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "screen": set(),
     "sources": set(),
     "streams": BASE,
-    "fields": BASE | {"choices"},
+    "fields": BASE | {"choices", "places"},
     "inputs": BASE | {"fields", "labels", "scale"},
     "models": BASE | {"choices", "fields", "nn"},
     "objectives": OBJECTIVES,
@@ -40,28 +41,30 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     "experiment": BASE | {"diffusion", "log_likelihood"},
     "diffusion.as_experiment": DIFFUSION
     | {"experiment", "inputs", "models", "training"},
-    "data": BASE | {"disk"},
-    "pictures": BASE | {"disk"},
-    "training": BASE | {"disk", "experiment", "fields", "screen", "state", "streams"},
-    "configs": BASE | {"choices", "experiment", "fields", "sources", "variants"},
+    "data": BASE | {"disk", "places"},
+    "pictures": BASE | {"disk", "places"},
+    "training": BASE
+    | {"disk", "experiment", "fields", "places", "screen", "state", "streams"},
+    "configs": BASE
+    | {"choices", "experiment", "fields", "places", "sources", "variants"},
     "evaluation": BASE
     | {"axes", "choices", "disk", "experiment", "log_likelihood", "nn"}
     | {"objectives", "screen"},
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},
     "evaluation.__main__": BASE | {"choices", "evaluation", "data", "disk", "training"},
-    "export": BASE | {"choices", "disk", "evaluation", "state", "training"},
+    "export": BASE | {"disk", "evaluation", "places", "state", "training"},
     # where they all meet
     "run": BASE
     | {"choices", "configs", "data", "diffusion", "evaluation", "experiment", "export"}
     | {"screen", "sources", "streams", "training"},
     "modes": BASE
     | {"choices", "configs", "data", "diffusion", "disk", "evaluation", "experiment"}
-    | {"export", "fields", "labels", "pictures", "run", "screen", "sources", "streams"}
-    | {"training"},
+    | {"export", "fields", "labels", "pictures", "places", "run", "screen", "sources"}
+    | {"streams", "training"},
     "commandline": BASE
-    | {"choices", "configs", "data", "export", "fields", "modes", "run", "screen"}
-    | {"training"},
+    | {"choices", "configs", "data", "export", "fields", "modes", "places", "run"}
+    | {"screen", "training"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

@@ -11,6 +11,7 @@ from genjax.data.crop import CROPS, Crop
 from genjax.data.picture_split import held_out
 from genjax.data.split import Dataset, fingerprint_of, image_spec, split_from_arrays
 from genjax.disk import DAMAGE, short
+from genjax.places import place
 from genjax.typing import UserError
 
 Images = UInt8[np.ndarray, "n h w c"]
@@ -28,17 +29,17 @@ def npz(
 ) -> Dataset:
     """The arrays of one .npz, all in memory.
 
-    dir: the file. It holds `images`, uint8 (n, h, w, c) with 1 or 3 channels or
-        (n, h, w), and may hold `labels`, whole numbers (n,) from 0. What is evaluated
-        on are `test_images` with `test_labels`, or else the eval_fraction (0.1) of the
-        images that `held_out` chooses by their numbers.
+    dir: the file, also one in a bucket. It holds `images`, uint8 (n, h, w, c) with 1 or
+        3 channels or (n, h, w), and may hold `labels`, whole numbers (n,) from 0. What
+        is evaluated on are `test_images` with `test_labels`, or else the eval_fraction
+        (0.1) of the images that `held_out` chooses by their numbers.
     image_size: cut out a square as `crop` says, resized to this side.
 
     Raises UserError for a file that is not like that.
     """
     if dir is None:
         raise UserError("the data set 'npz' needs data.dir, an .npz file with images")
-    path = Path(dir).expanduser().absolute()
+    path = place(dir, "data.dir")
     arrays = read_arrays(path, *_ARRAYS)
     image, label = _examples(path, arrays, "", image_size, crop)
     if "test_images" in arrays:
@@ -81,7 +82,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"there is no file {path}; name an .npz with images")
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
             if not isinstance(stored, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array without a name, as an .npy does")

@@ -19,9 +19,9 @@ import numpy as np
 import safetensors.numpy
 
 import genjax
-from genjax.choices import local_path
 from genjax.disk import write_atomically
 from genjax.evaluation import weights as files
+from genjax.places import place
 from genjax.training import workdir as run_folder
 from genjax.training.workdir import Stored
 from genjax.typing import UserError
@@ -64,7 +64,7 @@ def find(workdir: str | os.PathLike[str]) -> tuple[Path, Path]:
     The same, but for "trained/<name>", a model that comes with the package: unless
     there is such a folder here, its results go to runs/trained/<name>.
     """
-    whole, path = local_path(workdir, "workdir"), Path(workdir).expanduser()
+    whole, path = place(workdir, "workdir"), Path(workdir).expanduser()
     if path.parts[:-1] == ("trained",) and not path.exists():
         if path.name in shipped():
             return SHIPPED / path.name, Path("runs", path).absolute()

@@ -18,6 +18,7 @@ from genjax.export import card, diffusers, parts
 from genjax.export import folder as export
 from genjax.fields import LocalPath
 from genjax.modes.mode import Mode, say
+from genjax.places import place
 from genjax.run import Run, load
 from genjax.training import distributed
 from genjax.typing import DataSpec, UserError
@@ -38,7 +39,7 @@ def from_diffusers(path: str | Path, config: str, workdir: str | Path) -> Run:
     a network that is not DDPM's.
     """
     beside = configs.find_config(config.partition(":")[0])
-    home = Path(workdir).expanduser().absolute()
+    home = place(workdir, "workdir")
     write(Run(home, configs.load(config), beside=beside), Options(input=str(path)))
     return load(home)
 

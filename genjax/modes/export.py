@@ -14,11 +14,11 @@ import jax
 import numpy as np
 
 from genjax import configs
-from genjax.choices import local_path
 from genjax.export import card, parts
 from genjax.export import folder as export
-from genjax.fields import LocalPath, Steps
+from genjax.fields import PlacePath, Steps
 from genjax.modes.mode import Mode, Trained, say
+from genjax.places import place
 from genjax.run import Run, has
 from genjax.training import distributed
 from genjax.training.sharding import replicated
@@ -31,7 +31,7 @@ class Options:
 
     step: Steps | None = None  # checkpoint to use; default: the newest
     weights: Literal["ema", "raw"] | None = None  # default: the EMA, if there is one
-    out: LocalPath | None = None  # folder; default <workdir>/exported/<step>
+    out: PlacePath | None = None  # folder; default <workdir>/exported/<step>
 
 
 def check(run: Run, options: Options) -> None:
@@ -59,7 +59,7 @@ def check_free(run: Run, options: Options) -> None:
 def folder_of(run: Run, options: Options) -> Path:
     """--out, or a folder in the run's."""
     if options.out is not None:
-        return local_path(options.out, "--out")
+        return place(options.out, "--out")
     return run.workdir / "exported" / f"{run.step}{suffix_of(options)}"
 
 

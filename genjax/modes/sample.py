@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from genjax.choices import local_path
 from genjax.disk import from_json, write_atomically
-from genjax.fields import Count, LocalPath
+from genjax.fields import Count, PlacePath
 from genjax.modes.drawing import class_columns, draw_examples
 from genjax.modes.mode import Mode, Trained, check_labels, say, title_of
 from genjax.pictures import grids
 from genjax.pictures.frame import framed
+from genjax.places import place
 from genjax.run import Run
 from genjax.training import distributed
 from genjax.training.metrics import to_json
@@ -39,7 +39,7 @@ class Options(Trained):
 
     num_samples: Count = 64  # number of samples
     labels: tuple[int, ...] | None = None  # their classes, in turn: 3 or 0,1
-    out: LocalPath | None = None  # folder; default <workdir>/generated/<step>
+    out: PlacePath | None = None  # folder; default <workdir>/generated/<step>
 
 
 def check(run: Run, options: Options) -> None:
@@ -51,7 +51,7 @@ def check(run: Run, options: Options) -> None:
 def home_of(run: Run, options: Options) -> Path:
     """--out, or the folder in which each request has a folder of its own."""
     if options.out is not None:
-        return local_path(options.out, "--out")
+        return place(options.out, "--out")
     return run.workdir / "generated"
 
 

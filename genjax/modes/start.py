@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from genjax.choices import local_path
+from genjax.places import place
 from genjax.run import Run, load
 from genjax.training import metrics, transfer
 from genjax.training import workdir as folder
@@ -76,7 +76,7 @@ def with_weights_of(run: Run, state: Any, source: str) -> Beginning:
 def open_source(run: Run, source: str) -> Run:
     """The run in the folder `source`. Raises UserError if there is none."""
     try:
-        if local_path(source, "--init_from") == run.workdir:
+        if place(source, "--init_from") == run.workdir:
             raise UserError("it names another run, not this one's --workdir")
         return load(source, {"mesh": run.config.to_dict()["mesh"]}, stop=run.stop)
     except UserError as error:

@@ -10,24 +10,25 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from genjax import configs, sources
-from genjax.choices import local_path, nearest
+from genjax.choices import nearest
 from genjax.data.pipeline import TrainFeed
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.export.folder import WEIGHTS
-from genjax.fields import Count, LocalPath
+from genjax.fields import Count, PlacePath, Range
 from genjax.modes import start
 from genjax.modes.drawing import draw_examples
 from genjax.modes.mode import Mode, title_of
 from genjax.modes.results import results
 from genjax.pictures import grids
 from genjax.pictures.frame import framed
+from genjax.places import place
 from genjax.run import Run, load
 from genjax.screen import say
 from genjax.streams import Stream, stream_key
@@ -38,6 +39,7 @@ from genjax.training.sharding import batch_sharding, replicated
 from genjax.training.stop import StopRequest
 from genjax.typing import UserError
 
+Seconds = Annotated[float, Range(1.0)]
 STEPS = "training.num_steps"
 MAX_IN_GRID = 64  # images
 MAX_POINTS = 10_000
@@ -49,7 +51,8 @@ class Options:
 
     accept_code: bool = False  # continue although the model's source changed
     extend_to: Count | None = None  # train the run in --workdir on, to this step
-    init_from: LocalPath | None = None  # a run whose weights to begin with
+    init_from: PlacePath | None = None  # a run whose weights to begin with
+    lease_seconds: Seconds = 60.0  # of a workdir in a bucket: after so long it is free
 
     def fields(self) -> dict[str, Any]:
         """The fields of the config that they stand for."""
@@ -63,6 +66,7 @@ def train_config(
     override_config: bool = False,
     accept_code: bool = False,
     init_from: str | Path | None = None,
+    lease_seconds: float = 60.0,
 ) -> Run:
     """Trains in the folder workdir, from its newest checkpoint if there is one.
 
@@ -70,7 +74,8 @@ def train_config(
         which those that are missing take their defaults.
     override_config: go on with other data or another config. accept_code: go on though
         the model's source has changed. init_from: a run folder with whose weights a
-        new run begins, where they fit.
+        new run begins, where they fit. lease_seconds: for which a folder in a bucket
+        stays held by a run that gives no sign of life.
     Returns the trained run. Raises UserError, Stopped, DivergedError, SaveError.
     """
     beside = None
@@ -81,9 +86,11 @@ def train_config(
         completed = configs.load(str(config))
         beside = configs.find_config(str(config).partition(":")[0])
     compile.use_persistent_cache()
-    path = local_path(workdir, "workdir")
+    path = place(workdir, "workdir")
     options = Options(
-        accept_code=accept_code, init_from=init_from and os.fspath(init_from)
+        accept_code=accept_code,
+        init_from=init_from and os.fspath(init_from),
+        lease_seconds=lease_seconds,
     )
     with StopRequest() as stop:
         run = Run(
@@ -114,7 +121,7 @@ def train(run: Run, options: Options) -> None:
     """Trains from the newest checkpoint, or from the start, to training.num_steps."""
     training = run.settings.training
     with contextlib.ExitStack() as stack:
-        stack.enter_context(claim(run, options))
+        check_ours = stack.enter_context(claim(run, options))
         check_best(run)
         feed = stack.enter_context(contextlib.closing(make_feed(run)))
         checkpointer = stack.enter_context(run.open_checkpoints())
@@ -124,6 +131,11 @@ def train(run: Run, options: Options) -> None:
         checkpointer.note(batches=rows)
         log = stack.enter_context(open_log(run, began, feed.offset))
         announce(run, began)
+
+        def stop() -> bool:
+            check_ours()
+            return run.asked_to_stop()
+
         loop.train(
             run.compiled,
             feed,
@@ -139,7 +151,7 @@ def train(run: Run, options: Options) -> None:
             callbacks=callbacks(run, log),
             checkpointer=checkpointer,
             log=log,
-            stop=run.asked_to_stop,
+            stop=stop,
             so_far=began.notes,
         )
     run.say(results(run, training.num_steps))
@@ -174,9 +186,13 @@ def announce(run: Run, began: start.Beginning) -> None:
 
 
 @contextlib.contextmanager
-def claim(run: Run, options: Options) -> Iterator[None]:
-    """Holds the run folder for this run, after a check that it is this config's."""
-    config = run.config.to_dict()
+def claim(run: Run, options: Options) -> Iterator[Callable[[], None]]:
+    """Holds the run folder for this run, after a check that it is this config's.
+
+    Yields the check of `workdir.lock`, which in other processes than the first does
+    nothing.
+    """
+    config, checks = run.config.to_dict(), []
     with contextlib.ExitStack() as stack:
 
         def take() -> None:
@@ -185,14 +201,21 @@ def claim(run: Run, options: Options) -> Iterator[None]:
                     f"{run.workdir} holds an exported model, which has no optimizer to "
                     "go on with: choose another --workdir"
                 )
-            stack.enter_context(folder.lock(run.workdir))
+            held = folder.lock(
+                run.workdir, lease_seconds=options.lease_seconds, say=run.say
+            )
+            checks.append(stack.enter_context(held))
             if not run.override_config:
                 folder.check_same_config(run.workdir, config)
             if not options.accept_code:
                 check_same_code(run)
 
+        def check() -> None:
+            for one in checks:
+                one()
+
         distributed.on_first_process(take)
-        yield
+        yield check
 
 
 def check_same_code(run: Run) -> None:

@@ -28,13 +28,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from genjax import disk
-from genjax.choices import local_path
 from genjax.data.domains import MAPS, bring, relevel
 from genjax.data.folder import picture_set, pictures_below
 from genjax.data.picture import ENDINGS, MODES, BadPicture, read_picture
 from genjax.data.survey import survey
 from genjax.evaluation import extractors
-from genjax.fields import LocalPath
+from genjax.fields import LocalPath, PlacePath
 from genjax.modes.mode import (
     Mode,
     Trained,
@@ -43,6 +42,7 @@ from genjax.modes.mode import (
     report,
     say,
 )
+from genjax.places import place
 from genjax.run import Run
 from genjax.training import distributed
 from genjax.training.sharding import replicated
@@ -58,7 +58,7 @@ class Options(Trained):
 
     input: LocalPath | None = None  # a picture, or a folder of pictures to any depth
     direction: Direction | None = None  # for --input: from which domain to which
-    out: LocalPath | None = None  # for --input: a folder; default <workdir>/translated
+    out: PlacePath | None = None  # for --input: a folder; default <workdir>/translated
     extractor: str | None = None  # instead of --input: classify translated test images
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ def home_of(run: Run, options: Options) -> Path:
         return run.workdir / "evaluation"
     if options.out is None:
         return run.workdir / "translated"
-    return local_path(options.out, "--out")
+    return place(options.out, "--out")
 
 
 def translate_files(run: Run, options: Options) -> None:

@@ -4,12 +4,12 @@ import io
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from genjax.disk import write_atomically
+from genjax.places import place
 
 PADDING = 2  # pixels between the cells of a grid and around it
 BACKGROUND = 96  # grey, which differs from black and from white images
@@ -114,7 +114,7 @@ def save_png(path: str | os.PathLike, picture: Picture) -> None:
 
     content = io.BytesIO()
     Image.fromarray(picture).save(content, format="png")
-    write_atomically(Path(path), content.getvalue())
+    write_atomically(place(path), content.getvalue())
 
 
 def save_gif(
@@ -141,7 +141,7 @@ def save_gif(
         duration=[each] * (len(frames) - 1) + [round(1000 * pause)],
         loop=0,
     )
-    write_atomically(Path(path), content.getvalue())
+    write_atomically(place(path), content.getvalue())
 
 
 def _viridis(shade: Float[np.ndarray, "h w"]) -> Picture:

@@ -136,6 +136,11 @@ class Log:
                 seconds=self.seconds,
             )
 
+    def flush(self) -> None:
+        """Returns when all lines lie in the workdir, as they must before a save."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def progress(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Moves the bar. metrics: of these steps, numbers or arrays on a device."""
         if self._progress is not None:
@@ -204,8 +209,10 @@ def train(
             scores = _run_callbacks(callbacks, log, step, state, last=last)
             if save:
                 so_far = _notes(log, window, health)
+                log.flush()
                 checkpointer.save(step, state, metrics=scores, notes=so_far)
     except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
+        log.flush()
         checkpointer.save(step, state, notes=_notes(log, window, health))
         checkpointer.wait()
         raise

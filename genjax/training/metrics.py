@@ -15,8 +15,11 @@ from typing import Any, Literal, SupportsFloat
 import numpy as np
 
 from genjax.disk import from_json, saving, write_atomically
-from genjax.typing import UserError
+from genjax.places import place
+from genjax.places.growing import Growing
+from genjax.typing import SaveError, UserError
 
+NAME = "metrics.jsonl"
 FLUSH_SECONDS = 10.0  # TensorBoard files are synced to disk at each flush
 
 
@@ -47,7 +50,7 @@ def write_evaluation(
     result: {"protocol", "metrics"}, from `genjax.evaluation.runner`. A number that is
     not finite is written as null. Raises SaveError.
     """
-    path = Path(workdir) / "evaluation" / f"{step}{suffix}.json"
+    path = place(workdir) / "evaluation" / f"{step}{suffix}.json"
     text = to_json({"step": step, **result}, indent=2) + "\n"
     write_atomically(path, text.encode())
     return path
@@ -61,7 +64,7 @@ def read_lines(
     Empty where there is no file; without a last line that was cut short. A metric that
     was not finite is NaN.
     """
-    path = Path(workdir) / "metrics.jsonl"
+    path = place(workdir) / NAME
     if not path.exists():
         return []
     whole = path.read_bytes().splitlines(keepends=True)
@@ -95,20 +98,24 @@ class MetricWriter:
         run begins, and every line is dropped.
         Raises SaveError; UserError if a line that is not the last is no metric line.
         """
-        self._path = Path(workdir) / "metrics.jsonl"
+        self._path = place(workdir) / NAME
         after = -1 if resume_step is None else resume_step
         _drop_after(self._path, after, say)
         with saving(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._growing = Growing(self._path.parent, NAME)
             # Without a buffer: a failed write is known at once and leaves nothing.
-            self._file = open(self._path, "ab", buffering=0)
+            self._file = open(self._growing.folder / NAME, "ab", buffering=0)
         self._board = _Board(self._path.parent / "tensorboard", purge_step=after + 1)
 
     def __enter__(self) -> "MetricWriter":
         return self
 
-    def __exit__(self, *exc_info) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            self.close()
+        except SaveError:
+            if error is None:  # else that one says more
+                raise
 
     def write(
         self,
@@ -137,15 +144,27 @@ class MetricWriter:
         with saving(self._path):
             while rest:  # a raw write may take only a part
                 rest = rest[self._file.write(rest) :]
+            self._growing.sync()
         self._board.scalars(step, {f"{split}/{k}": v for k, v in values.items()})
 
     def images(self, step: int, name: str, picture: np.ndarray) -> None:
         """An (H, W, 3) uint8 picture for TensorBoard. Raises SaveError."""
         self._board.image(step, name, picture)
 
+    def flush(self) -> None:
+        """Returns when all that was written lies in the workdir. Raises SaveError.
+
+        To be called before a checkpoint is saved: a resume writes no earlier line.
+        """
+        with saving(self._path):
+            self._growing.sync(now=True)
+        self._board.flush()
+
     def close(self) -> None:
         """Flushes and closes the files. Raises SaveError."""
         self._file.close()
+        with saving(self._path):
+            self._growing.close()
         self._board.close()
 
 
@@ -167,10 +186,10 @@ class _Board:
         self._event = protos.Event
         self._folder = folder
         with saving(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            self._growing = Growing(folder)
             # The suffix: two starts within a second must not share a file.
             suffix = f".{purge_step}.{os.getpid()}.{time.monotonic_ns()}"
-            self._writer = EventsWriter(str(folder / "events"), suffix)
+            self._writer = EventsWriter(str(self._growing.folder / "events"), suffix)
         # TensorBoard hides what older files hold from purge_step on.
         start = protos.SessionLog(status=protos.SessionLog.START)
         self._flushed = -FLUSH_SECONDS
@@ -186,9 +205,16 @@ class _Board:
         image = self._summary.image(name, picture, dataformats="HWC")
         self._write(step, summary=image)
 
+    def flush(self) -> None:
+        with saving(self._folder):
+            self._writer.flush()
+            self._flushed = time.monotonic()
+            self._growing.sync(now=True)
+
     def close(self) -> None:
         with saving(self._folder):
             self._writer.close()
+            self._growing.close()
 
     def _write(self, step: int, **what: Any) -> None:
         event = self._event(step=step, wall_time=time.time(), **what)
@@ -197,6 +223,7 @@ class _Board:
             if time.monotonic() - self._flushed > FLUSH_SECONDS:
                 self._writer.flush()
                 self._flushed = time.monotonic()
+                self._growing.sync()
 
 
 def _drop_after(path: Path, step: int, say: Callable[[str], object]) -> None:

@@ -1,6 +1,7 @@
 """A run's folder: one run at a time, and the configuration that it was started with.
 
-LOCK          who uses the folder; held by flock, so it dies with its process
+LOCK          who uses the folder; held by flock, so it dies with its process. In a
+              bucket, a lease, which runs out (`genjax.places.lease`)
 config.json   {"config", "config_hash", "config_file", "data", "data_notes", "code",
               "init_from", "genjax_version", "jax_version", "git_revision"}, and
               "exported" in the folder of an exported model (`genjax.export.folder`)
@@ -21,12 +22,14 @@ import logging
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import genjax
 from genjax.disk import claiming, from_json, replacing
+from genjax.places import in_bucket, place
+from genjax.screen import Say, silent
 from genjax.typing import DataSpec, UserError
 
 _log = logging.getLogger(__name__)
@@ -54,15 +57,28 @@ _ABSENT = "absent"
 
 
 @contextlib.contextmanager
-def lock(workdir: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make `workdir` and hold it for this process; yields its absolute path.
+def lock(
+    workdir: str | os.PathLike[str], *, lease_seconds: float = 60.0, say: Say = silent
+) -> Iterator[Callable[[], None]]:
+    """Make `workdir` and hold it for this process, until the block ends.
+
+    Yields a check, to be made before each save: in a bucket it raises SaveError if this
+    run was silent for longer than lease_seconds and another one took over. say: is told
+    of a lease that is waited for, or that ran out.
 
     Raises UserError if another run holds it (named by host, process and start; nothing
     is touched), if it is a file, or if it cannot be written; SaveError if the disk is
-    full. On a file system without
-    locks a warning says so and the run goes on.
+    full. On a file system without locks a warning says so and the run goes on.
     """
-    path = Path(os.path.abspath(os.path.expanduser(workdir)))
+    path = place(workdir)
+    if in_bucket(path):
+        from genjax.places.lease import held  # its packages are an extra
+
+        with contextlib.ExitStack() as stack:
+            with claiming(path, "the workdir "):
+                check = stack.enter_context(held(path, lease_seconds, say))
+            yield check
+        return
     with claiming(path, "the workdir "):
         path.mkdir(parents=True, exist_ok=True)
         file = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
@@ -72,7 +88,7 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[Path]:
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(_this_process()).encode(), 0)
         # The file stays: were it deleted, two later runs could lock two files.
-        yield path
+        yield lambda: None  # flock cannot be lost
     finally:
         os.close(file)
 
@@ -309,7 +325,7 @@ def _longer(stored: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
 
 
 def _config_path(workdir: str | os.PathLike[str]) -> Path:
-    return Path(os.path.expanduser(workdir)) / "config.json"
+    return place(workdir) / "config.json"
 
 
 def _shown(fields: Mapping[str, Any], name: str) -> str:

@@ -14,12 +14,11 @@ evaluation/<step>_implicit.json     {"step", "protocol", "metrics": of the last 
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genjax.fields import LocalPath
+from genjax.fields import PlacePath
 from genjax.modes.beside import load_beside
 from genjax.modes.implicit.frames import BINS, Frame
 from genjax.modes.implicit.pictures import Curve, draw, draw_curves, window
@@ -33,6 +32,7 @@ from genjax.modes.mode import (
     say,
 )
 from genjax.pictures import grids
+from genjax.places import place
 from genjax.run import Run, Weights
 from genjax.training import distributed, metrics
 from genjax.typing import UserError
@@ -42,7 +42,7 @@ from genjax.typing import UserError
 class Options(Trained):
     """The flags of --mode=implicit; the default is the raw weights."""
 
-    beside: LocalPath | None = None  # run folder of another model, to show its curves
+    beside: PlacePath | None = None  # run folder of another model, to show its curves
 
     @property
     def suffix(self) -> str:
@@ -68,7 +68,7 @@ def implicit(run: Run, options: Options) -> None:
     """
     other = None
     if options.beside is not None:
-        other = load_beside(run, Path(options.beside))
+        other = load_beside(run, place(options.beside, "--beside"))
         MODE.check_model(other)
         check_line(other)
     weights: Weights = options.weights or "raw"

@@ -14,7 +14,7 @@ from genjax.evaluation.coder import Coder, Encoded
 from genjax.evaluation.sampling import compile_sample, generate
 from genjax.evaluation.summary import MAX_DIMS
 from genjax.evaluation.walks import draw_gaussian
-from genjax.fields import LocalPath, Range, Steps
+from genjax.fields import PlacePath, Range, Steps
 from genjax.modes.mode import Trained, check_stop, data_and_weights
 from genjax.run import Run
 from genjax.streams import Stream, stream_key
@@ -32,7 +32,7 @@ class Options(Trained):
 
     num_images: Annotated[int, Range(2)] = 11  # images in a row of the pictures
     pairs: tuple[tuple[Steps, ...], ...] | None = None  # test rows to interpolate
-    beside: LocalPath | None = None  # run folder of another model, to show its codes
+    beside: PlacePath | None = None  # run folder of another model, to show its codes
 
     def __post_init__(self) -> None:
         wrong = [pair for pair in self.pairs or () if len(pair) != 2]

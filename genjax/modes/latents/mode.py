@@ -22,7 +22,6 @@ and <name>_ratio is that over the floor. A decoder that blurs is nearer to the d
 data are (below 1), so read between_codes against of_reconstructions, which blur alike.
 """
 
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -45,6 +44,7 @@ from genjax.modes.latents.prior import draw_prior
 from genjax.modes.mode import Mode, check_stop, has, report, say
 from genjax.pictures import grids
 from genjax.pictures.scatter import Panel
+from genjax.places import place
 from genjax.run import Run
 from genjax.training import distributed
 from genjax.typing import UserError
@@ -111,7 +111,7 @@ def codes_beside(run: Run, options: Options) -> Panel | None:
     """
     if options.beside is None:
         return None
-    other = load_beside(run, Path(options.beside))
+    other = load_beside(run, place(options.beside, "--beside"))
     if not has(other.experiment, "code.encode"):
         raise UserError(
             f"--beside: experiments/{other.config.experiment}.py has no encoder: name "

@@ -5,9 +5,8 @@ import dataclasses
 import logging
 import math
 import os
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 import genjax
+from genjax.places import explained
 from genjax.training.checkpoint import (
     digest,
     folder,
@@ -25,6 +25,7 @@ from genjax.training.checkpoint import (
     tree,
     words,
 )
+from genjax.training.checkpoint.folder import open_folder
 from genjax.training.checkpoint.reading import Cause, Failure, Restored
 from genjax.typing import DivergedError, SaveError, UserError
 
@@ -70,7 +71,8 @@ class Checkpointer:
         keep_every: int | None = None,
         meta: Mapping[str, Any] | None = None,
     ):
-        self._directory = folder.make_directory(directory)
+        self._folder = open_folder(directory)
+        self._directory = self._folder.path
         self._best_metric = best_metric
         self._meta = dict(meta or {})
         self._scores: dict[int, float] = {}
@@ -79,7 +81,13 @@ class Checkpointer:
         )
         with contextlib.ExitStack() as until_open:
             until_open.enter_context(noise.quiet())
-            self._manager = self._open()
+            try:
+                self._manager = self._open()
+            except OSError as error:
+                raise UserError(
+                    f"the checkpoints in {self._directory} cannot be read: "
+                    f"{error.strerror or error}"
+                ) from error
             self._quiet = until_open.pop_all()
         self._in_flight: int | None = None
         self._needed = 0
@@ -154,11 +162,7 @@ class Checkpointer:
 
     def steps(self) -> list[int]:
         """The committed steps, oldest first; nothing is read, so one may be damaged."""
-        return [
-            step
-            for step in folder.entries(self._directory)
-            if folder.is_committed(self._directory / str(step))
-        ]
+        return folder.committed(self._folder)
 
     def restore(
         self, abstract_state: StateT, step: int | None = None
@@ -185,10 +189,10 @@ class Checkpointer:
             if isinstance(restored, Restored):
                 return restored
             self._quarantine(candidate, restored)
-        if steps or self._has_quarantined():
+        if steps or self._folder.has_aside():
             raise UserError(
-                f"no checkpoint in {self._directory} is intact; they were kept as "
-                "corrupt-<step>: delete these or choose another workdir to start anew"
+                f"no checkpoint in {self._directory} is intact; they were "
+                f"{self._folder.aside} or choose another workdir to start anew"
             )
         return None
 
@@ -208,7 +212,9 @@ class Checkpointer:
     def _open(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
             create=False,
-            preservation_policy=self._policy,
+            preservation_policy=self._policy
+            if self._folder.orbax_discards
+            else retention.everything(),
             # Orbax's own reading of metrics fails as a whole if one file is damaged.
             lightweight_initialize=True,
             # A step goes by one rename: killed while deleting, half of one would stay.
@@ -216,9 +222,22 @@ class Checkpointer:
             # A save that fails while a thread still makes its folders never ends.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
-        return ocp.CheckpointManager(
-            self._directory, options=options, item_names=("state", "meta")
-        )
+        path = os.fspath(self._directory)
+        with self._explaining():
+            return ocp.CheckpointManager(
+                path, options=options, item_names=("state", "meta")
+            )
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turns what a library below says of a bucket into an OSError."""
+        try:
+            yield
+        except Exception as error:
+            told = explained(error, self._directory)
+            if told is None:
+                raise
+            raise told from error
 
     def _prepare_to_write(self, step: int) -> None:
         """Tidy up once, before the first save: a mere reader must not touch anything.
@@ -229,7 +248,7 @@ class Checkpointer:
             return
         self._remove_leftovers()
         try:
-            found = processes.as_process_0_sees(folder.entries(self._directory))
+            found = processes.as_process_0_sees(self._folder.entries())
             committed = self.steps()
         except OSError as error:
             raise self._save_error(step, error) from error
@@ -240,7 +259,7 @@ class Checkpointer:
             try:
                 body = self._patiently(
                     lambda entry=entry: reading.read_body(
-                        self._manager, self._directory, entry
+                        self._manager, self._folder, entry
                     )
                 )
             except Exception:
@@ -295,7 +314,7 @@ class Checkpointer:
                     raise self._save_error(step, error) from error
 
     def _check_space(self) -> None:
-        enough = shutil.disk_usage(self._directory).free >= self._needed
+        enough = folder.has_room(self._folder, self._needed)
         if not processes.on_all_processes(enough):
             raise OSError("No space left on device")
 
@@ -313,8 +332,20 @@ class Checkpointer:
             failure.__cause__ = error
             self._recover()
             return failure
+        self._discard_superfluous()
         self._remove_leftovers()
         return None
+
+    def _discard_superfluous(self) -> None:
+        if self._folder.orbax_discards:
+            return
+        if jax.process_index() == 0:
+            try:
+                for step in retention.superfluous(self._policy, self.steps()):
+                    self._folder.discard(step)
+            except OSError as error:  # after the next save, then
+                _log.warning("old checkpoints were not removed: %s", error)
+        processes.barrier("genjax.checkpoint.discard_superfluous")
 
     def _recover(self) -> bool:
         """Drop what a failed save left; True if that freed something."""
@@ -324,20 +355,23 @@ class Checkpointer:
             # The error that brought us here, once more: the caller reports it.
             _log.debug("closing after a failed save", exc_info=True)
         freed = self._remove_leftovers()
-        self._manager = self._open()
+        try:
+            self._manager = self._open()
+        except OSError as error:
+            raise SaveError(
+                f"the checkpoints in {self._directory} cannot be reached: "
+                f"{error.strerror or error}"
+            ) from error
         return freed
 
     def _remove_leftovers(self) -> bool:
         names: list[str] = []
         with contextlib.suppress(OSError):  # what cannot be listed stays: no harm
-            names = [
-                name
-                for name in folder.listdir(self._directory)
-                if folder.LEFTOVER.fullmatch(name)
-            ]
+            names = self._folder.leftovers()
         if jax.process_index() == 0:
             for name in names:
-                shutil.rmtree(self._directory / name, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    self._folder.remove(name)
         processes.barrier("genjax.checkpoint.remove_leftovers")
         return bool(names)
 
@@ -346,20 +380,16 @@ class Checkpointer:
             reason = "the disk is full"
         else:
             reason = words.short(error)
-        try:
-            free = f"{shutil.disk_usage(self._directory).free:,} bytes free"
-        except OSError:
-            free = "the folder cannot be reached"
         return SaveError(
             f"checkpoint {step} could not be written to {self._directory}: {reason} "
-            f"({free}, {self._needed:,} bytes needed)"
+            f"({folder.room(self._folder, self._needed)})"
         )
 
     # Restoring
 
     def _steps_to_try(self) -> list[int]:
         try:
-            found = self._patiently(lambda: folder.entries(self._directory))
+            found = self._patiently(self._folder.entries)
         except OSError as error:
             raise UserError(
                 f"the checkpoints in {self._directory} cannot be listed "
@@ -370,7 +400,7 @@ class Checkpointer:
     def _restore_exactly(
         self, abstract_state: StateT, step: int, steps: Sequence[int]
     ) -> Restored[StateT]:
-        others = ", ".join(str(s) for s in steps if s != step) or "none"
+        others = folder.names([other for other in steps if other != step])
         if step not in steps:
             raise UserError(
                 f"there is no checkpoint {step} in {self._directory}; "
@@ -394,9 +424,7 @@ class Checkpointer:
             if pause is not None:
                 time.sleep(pause)
             before = worst
-            outcome = reading.attempt(
-                self._manager, self._directory, abstract_state, step
-            )
+            outcome = reading.attempt(self._manager, self._folder, abstract_state, step)
             failed = isinstance(outcome, Failure)
             worst = processes.largest(outcome.cause if failed else 0)
             if worst == 0 and isinstance(outcome, Restored):
@@ -421,28 +449,27 @@ class Checkpointer:
         return read()
 
     def _quarantine(self, step: int, reason: str) -> None:
-        path = self._directory / str(step)
-        target = folder.free_name(self._directory, f"corrupt-{step}")
+        target = self._folder.name_aside(step)
         # Agree on the name before it is taken.
         processes.barrier("genjax.checkpoint.quarantine_named")
         if jax.process_index() == 0:
             try:
-                path.rename(target)
+                self._folder.set_aside(step, target, reason)
                 _log.warning(
-                    "checkpoint %d is damaged (%s); kept as %s", step, reason, target
+                    "checkpoint %d is damaged (%s); kept as %s",
+                    step,
+                    reason,
+                    self._directory / target,
                 )
             except OSError as error:
                 # Say a reader without the right to write, or one that lost the race
                 # against the retention of the run itself.
                 _log.warning(
-                    "checkpoint %d is damaged (%s); not renamed: %s",
+                    "checkpoint %d is damaged (%s); not set aside: %s",
                     step,
                     reason,
                     error.strerror,
                 )
         processes.barrier("genjax.checkpoint.quarantined")
-        self._manager.reload()
-
-    def _has_quarantined(self) -> bool:
-        names = folder.listdir(self._directory)
-        return any(name.startswith("corrupt-") for name in names)
+        with self._explaining():
+            self._manager.reload()

@@ -20,7 +20,7 @@ def quiet() -> Iterator[None]:
 
     What others log or fail to raise is passed on. Several may be open at once.
     """
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "gcsfs")]
     drop = _OrbaxNoise()
     for logger in loggers:
         logger.addFilter(drop)
@@ -48,6 +48,8 @@ def quiet_read() -> Iterator[Callable[[], Any]]:
 
 class _OrbaxNoise(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "gcsfs":
+            return False  # it is raised, too
         if record.name == "asyncio":
             trace = record.exc_info[2] if record.exc_info else None
             text = record.getMessage().lower()

@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import orbax.checkpoint as ocp
 
-from genjax.training.checkpoint import digest, folder, noise, tree, words
+from genjax.training.checkpoint import digest, noise, tree, words
 from genjax.training.checkpoint.digest import DamagedError
+from genjax.training.checkpoint.folder import Folder
 from genjax.typing import UserError
 
 StateT = TypeVar("StateT")
@@ -45,10 +46,16 @@ MACHINE_WORDS = (
     "UNAVAILABLE",
     "DEADLINE_EXCEEDED",
     "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "Forbidden: ",  # gcsfs
     "out of memory",
     "can't start new thread",
     *(os.strerror(code) for code in MACHINE_ERRNOS),
 )
+
+# Whose errors tell of the way to a bucket; an object that is not there is none of them.
+MACHINE_PACKAGES = ("aiohttp", "gcsfs", "google", "requests", "urllib3")
+NOT_FOUND = 404
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +86,7 @@ class Failure:
 
 def attempt(
     manager: ocp.CheckpointManager,
-    directory: Path,
+    folder: Folder,
     abstract_state: StateT,
     step: int,
 ) -> Restored[StateT] | Failure:
@@ -88,7 +95,7 @@ def attempt(
     Raises UserError if the step is intact and holds another tree, shape or dtype.
     """
     with noise.quiet_read() as forget:
-        outcome = _attempt(manager, directory, abstract_state, step)
+        outcome = _attempt(manager, folder, abstract_state, step)
         if isinstance(outcome, Failure) and outcome.cause != Cause.CONTENT:
             forget()
         return outcome
@@ -96,12 +103,12 @@ def attempt(
 
 def _attempt(
     manager: ocp.CheckpointManager,
-    directory: Path,
+    folder: Folder,
     abstract_state: StateT,
     step: int,
 ) -> Restored[StateT] | Failure:
     try:
-        return _read(manager, directory, abstract_state, step)
+        return _read(manager, folder, abstract_state, step)
     except UserError:
         raise
     except DamagedError as error:
@@ -112,7 +119,7 @@ def _attempt(
         unclear = Failure(Cause.UNCLEAR, words.short(error))
     try:
         # Orbax may have put the error of a read into words of its own.
-        folder.read_through(directory / str(step))
+        folder.read_through(step)
     except Exception as error:
         if not isinstance(error, FileNotFoundError):
             return Failure(Cause.MACHINE, words.short(error))
@@ -124,18 +131,24 @@ def blames_the_machine(error: BaseException) -> bool:
     return any(
         isinstance(link, MemoryError)
         or (isinstance(link, OSError) and link.errno in MACHINE_ERRNOS)
+        or _is_of_the_way(link)
         for link in words.chain(error)
     ) or words.mentions(error, MACHINE_WORDS)
 
 
+def _is_of_the_way(error: BaseException) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return package in MACHINE_PACKAGES and getattr(error, "code", None) != NOT_FOUND
+
+
 def _read(
     manager: ocp.CheckpointManager,
-    directory: Path,
+    folder: Folder,
     abstract_state: StateT,
     step: int,
 ) -> Restored[StateT]:
-    body = read_body(manager, directory, step)
-    _check_structure(directory, abstract_state, body)
+    body = read_body(manager, folder, step)
+    _check_structure(folder.path, abstract_state, body)
     args = ocp.args.Composite(
         state=ocp.args.StandardRestore(tree.to_orbax(abstract_state))  # type: ignore[call-arg]
     )
@@ -150,10 +163,10 @@ def _read(
 
 
 def read_body(
-    manager: ocp.CheckpointManager, directory: Path, step: int
+    manager: ocp.CheckpointManager, folder: Folder, step: int
 ) -> dict[str, Any]:
     """The description of a step. Raises DamagedError, or what the read raises."""
-    if (directory / str(step)).is_symlink():
+    if (folder.path / str(step)).is_symlink():
         raise DamagedError("it is a symbolic link")
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
     body = digest.unseal(manager.restore(step, args=args)["meta"])

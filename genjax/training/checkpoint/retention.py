@@ -1,6 +1,7 @@
 """Which steps are kept."""
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from orbax.checkpoint.checkpoint_managers import preservation_policy
@@ -24,6 +25,21 @@ class Best:
         scored = [info.step for info in checkpoints if info.step in self.scores]
         best = sorted(scored, key=lambda step: (self.sign * self.scores[step], -step))
         return [info.step in best[: self.n] for info in checkpoints]
+
+
+def everything() -> preservation_policy.PreservationPolicy:
+    """The rule that keeps every step."""
+    return preservation_policy.PreserveAll()
+
+
+def superfluous(
+    rules: preservation_policy.PreservationPolicy, steps: Sequence[int]
+) -> list[int]:
+    """Those of these steps, oldest first, that no rule keeps."""
+    infos: Any = [SimpleNamespace(step=step) for step in steps]
+    context = preservation_policy.PreservationContext()
+    kept = rules.should_preserve(infos, context=context)
+    return [step for step, keep in zip(steps, kept, strict=True) if not keep]
 
 
 def policy(

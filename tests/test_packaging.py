@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {  # where the name of the import is not that of the distribution
     "PIL": "pillow",
     "absl": "absl-py",
+    "google": "google-cloud-storage",
     "orbax": "orbax-checkpoint",
     "sklearn": "scikit-learn",
 }

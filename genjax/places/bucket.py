@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from genjax.places import SCHEME, BucketError
@@ -51,8 +51,9 @@ class BucketPath(pathlib.PosixPath):
     # Its parts are "gs:", the bucket, and those of the object's name.
 
     def __str__(self) -> str:
-        scheme, *rest = self.parts
-        return f"{scheme}//{'/'.join(rest)}"
+        if self.parts[:1] != ("gs:",):  # what `relative_to` gives
+            return "/".join(self.parts) or "."
+        return SCHEME + "/".join(self.parts[1:])
 
     def __fspath__(self) -> str:
         return str(self)
@@ -160,11 +161,16 @@ class BucketPath(pathlib.PosixPath):
         return self.read_bytes().decode(encoding or "utf-8")
 
     def put(
-        self, content: bytes, *, after: int | None = None, patience: float = PATIENCE
+        self,
+        content: bytes,
+        *,
+        after: int | None = None,
+        patience: float | None = None,
     ) -> Version:
         """Writes the whole object.
 
         after: the generation that it must have now, 0 where it must not be there.
+        patience: in the place of PATIENCE.
         Raises FileExistsError if it has another.
         """
         blob = self._blob()
@@ -290,9 +296,9 @@ def _client() -> Any:
     return storage.Client()
 
 
-def _tried(patience: float = PATIENCE) -> dict[str, Any]:
+def _tried(patience: float | None = None) -> dict[str, Any]:
     """How a request is made: the arguments of the client's methods."""
-    retry = DEFAULT_RETRY.with_timeout(patience).with_delay(maximum=16.0)
+    retry = DEFAULT_RETRY.with_timeout(patience or PATIENCE).with_delay(maximum=16.0)
     return {"retry": retry, "timeout": (10.0, 60.0)}
 
 
@@ -320,6 +326,7 @@ def _asking(path: BucketPath) -> Iterator[None]:
 FAILURES = (
     api.GoogleAPIError,
     auth.GoogleAuthError,
+    InvalidResponse,
     DataCorruption,  # on the way: checksums are of what the server holds
     OSError,  # of requests
 )
@@ -329,8 +336,6 @@ REFUSALS = (api.Unauthorized, api.Forbidden, auth.DefaultCredentialsError)
 def explained(error: BaseException, path: pathlib.Path) -> OSError | None:
     """The error as an OSError of that path; None if it is not of the store."""
     text = str(path)
-    if isinstance(error, api.RetryError) and error.cause is not None:
-        error = error.cause
     if isinstance(error, BucketError | FileNotFoundError | FileExistsError):
         return error
     if isinstance(error, api.NotFound):

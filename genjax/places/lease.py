@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from genjax.places import BucketError
-from genjax.places.bucket import PATIENCE, BucketPath, Version
+from genjax.places.bucket import BucketPath, Version
 from genjax.typing import SaveError, UserError
 
 NAME = "LOCK"
@@ -93,7 +93,7 @@ class _Lease:
         # This process may have been stopped for longer than it was to be.
         if self._lost is None and time.monotonic() - self._renewed > self._seconds:
             try:
-                self._renew(patience=PATIENCE)
+                self._renew()
             except BucketError as error:
                 raise SaveError(
                     f"the lease on {self._folder} ran out and could not be renewed "
@@ -112,7 +112,7 @@ class _Lease:
             if found is not None and found.generation == self._generation:
                 self._path.unlink()
 
-    def _renew(self, patience: float) -> None:
+    def _renew(self, patience: float | None = None) -> None:
         with self._one_at_a_time:
             if self._lost is not None:
                 return
@@ -125,10 +125,10 @@ class _Lease:
                     "stops; what it did since its last checkpoint is lost"
                 )
 
-    def _write(self, after: int, patience: float = PATIENCE) -> None:
+    def _write(self, after: int, patience: float | None = None) -> None:
         began = time.monotonic()
-        # A content of its own: the same one could be of a try whose answer was lost.
-        content = json.dumps({**self._own, "renewal": uuid.uuid4().hex}).encode()
+        # The same at each renewal: a write whose answer was lost is known by it.
+        content = json.dumps(self._own).encode()
         made = self._path.put(content, after=after, patience=patience)
         self._generation, self._renewed = made.generation, began
 

@@ -65,7 +65,8 @@ class Server:
     """The bucket, and what goes wrong with it.
 
     fault: (method, path and query) -> the HTTP status to answer with in the place of
-        doing it, 0 to break the connection, None to do it.
+        doing it, 0 to break the connection, -1 to do it and then break it, None to do
+        it.
     asked: each request, "GET /storage/v1/b/bucket/o?prefix=run", oldest first.
     """
 
@@ -143,6 +144,7 @@ class _Refused(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     store: Server
+    is_lost = False
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or each answer waits 40 ms
 
@@ -161,7 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
             if status == 0:
                 self.close_connection = True
                 return
-            if status is not None:
+            self.is_lost = status == -1
+            if status is not None and not self.is_lost:
                 raise _Refused(status)
             self.route(split.path, body)
         except _Refused as refused:
@@ -171,7 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do
 
     def route(self, path: str, body: bytes) -> None:
-        if match := re.fullmatch(r"/upload/storage/v1/b/([^/]+)/o", path):
+        if match := re.search(r"/b/([^/]+)", path):
+            if match[1] != BUCKET:
+                raise _Refused(404, "The specified bucket does not exist.")
+        if re.fullmatch(r"/upload/storage/v1/b/([^/]+)/o", path):
             self.upload(body)
         elif match := re.fullmatch(rf"{OBJECTS}/(.+)/rewriteTo/b/[^/]+/o/(.+)", path):
             self.copy(unquote(match[2]), unquote(match[3]))
@@ -179,9 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.one(unquote(match[2]))
         elif re.fullmatch(OBJECTS, path):
             self.listing()
-        elif match := re.fullmatch(r"/storage/v1/b/([^/]+)", path):
-            if match[1] != BUCKET:
-                raise _Refused(404, "The specified bucket does not exist.")
+        elif re.fullmatch(r"/storage/v1/b/([^/]+)", path):
             self.answer_json({"kind": "storage#bucket", "id": BUCKET, "name": BUCKET})
         else:
             raise _Refused(501, f"{self.command} {path} is not part of this server")
@@ -331,6 +335,9 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(
         self, content: bytes, status: int, headers: dict[str, str] | None = None
     ) -> None:
+        if self.is_lost:
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)

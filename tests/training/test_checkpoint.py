@@ -142,8 +142,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     for directory in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match="cannot be made"):
             Checkpointer(directory)
-    with pytest.raises(UserError, match="local path"):
-        Checkpointer("gs://bucket/run")
+    with pytest.raises(UserError, match="gs://bucket/folder"):
+        Checkpointer("s3://bucket/run")
 
 
 def test_donating_after_save_does_no_harm(tmp_path):

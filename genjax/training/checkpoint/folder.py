@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from genjax import disk
 from genjax.places import in_bucket, place
@@ -18,6 +18,7 @@ ASIDE = "corrupt-"  # how the names of damaged steps begin
 _LEFTOVER = re.compile(rf"\d+\.orbax-checkpoint-tmp(-\d+)?|{DISCARDED}")
 
 
+@runtime_checkable
 class Folder(Protocol):
     """What a Checkpointer asks of the place of its steps. All may raise OSError.
 

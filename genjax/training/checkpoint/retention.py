@@ -27,13 +27,13 @@ class Best:
         return [info.step in best[: self.n] for info in checkpoints]
 
 
-def everything() -> preservation_policy.PreservationPolicy:
+def everything() -> preservation_policy.PreserveAll:
     """The rule that keeps every step."""
     return preservation_policy.PreserveAll()
 
 
 def superfluous(
-    rules: preservation_policy.PreservationPolicy, steps: Sequence[int]
+    rules: preservation_policy.AnyPreservationPolicy, steps: Sequence[int]
 ) -> list[int]:
     """Those of these steps, oldest first, that no rule keeps."""
     infos: Any = [SimpleNamespace(step=step) for step in steps]

@@ -133,12 +133,12 @@ class Checkpointer:
                 + words.some(not_finite)
             )
         failure = self._wait()
+        self._needed = int(SPACE_FACTOR * tree.local_bytes(leaves.values()))
+        self._prepare_to_write(step)
         if step in self._manager.all_steps():
             if failure is not None:
                 raise failure
             return False
-        self._needed = int(SPACE_FACTOR * tree.local_bytes(leaves.values()))
-        self._prepare_to_write(step)
         if failure is not None:
             _log.warning("%s; trying again with step %d", failure, step)
         scores = {name: float(x) for name, x in (metrics or {}).items()}
@@ -228,6 +228,10 @@ class Checkpointer:
                 path, options=options, item_names=("state", "meta")
             )
 
+    def _reload(self) -> None:
+        with self._explaining():
+            self._manager.reload()
+
     @contextlib.contextmanager
     def _explaining(self) -> Iterator[None]:
         """Turns what a library below says of a bucket into an OSError."""
@@ -248,6 +252,7 @@ class Checkpointer:
             return
         self._remove_leftovers()
         try:
+            self._reload()  # what was moved away is no step any more
             found = processes.as_process_0_sees(self._folder.entries())
             committed = self.steps()
         except OSError as error:
@@ -471,5 +476,4 @@ class Checkpointer:
                     error.strerror,
                 )
         processes.barrier("genjax.checkpoint.quarantined")
-        with self._explaining():
-            self._manager.reload()
+        self._reload()

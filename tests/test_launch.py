@@ -326,12 +326,16 @@ MISTAKES = {
     "no run": (["--mode=sample", "--workdir=W"], "was a run ever started"),
     "pairs": (["--config=C", "--mode=latents", "--pairs=3;4"], "--pairs"),
     "no codes": (["--config=C", "--mode=latents"], "train first"),
-    "a bucket": (["--config=C", "--workdir=gs://a/b"], "=gs://a/b is no local path"),
+    "another store": (["--config=C", "--workdir=s3://a/b"], "neither a local path nor"),
+    "no bucket": (["--config=C", "--workdir=gs://"], "--workdir=gs:// names no bucket"),
     "a bucket's config": (["--config=s3://a/b.py"], "=s3://a/b.py is no local path"),
-    "a bucket of data": (["--config=C", "--config.data.dir=gs://a"], "data.dir=gs://a"),
-    "a bucket of samples": (
-        ["--config=C", "--mode=sample", "--out=gs://a/b"],
-        "--out=gs://a/b is no local path",
+    "data in a bucket": (
+        ["--config=C", "--config.data.dir=gs://bucket/a"],
+        "config.data.dir=gs://bucket/a: of a bucket only an .npz is read; copy",
+    ),
+    "samples in another store": (
+        ["--config=C", "--mode=sample", "--out=hdfs://a/b"],
+        "--out=hdfs://a/b is neither a local path nor gs://bucket/folder",
     ),
     "no folder": (["--config=C", "--workdir="], "--workdir needs a path"),
     "too many steps": (

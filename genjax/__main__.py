@@ -20,7 +20,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "jax" not in sys.modules:  # first words before the imports, which take seconds
         print(f"genjax {genjax.__version__}: starting", file=sys.stderr, flush=True)
     from genjax import commandline, disk
-    from genjax.places import BucketError
     from genjax.typing import DivergedError, SaveError, Stopped, UserError
 
     try:
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             commandline.parse(argv).start()
         sys.stdout.flush()
-    except (UserError, BucketError) as error:
+    except UserError as error:
         return _say(error, EXIT_USER)
     except Stopped as place:
         return _say(f"stopped {place}; the same command goes on", EXIT_STOPPED)

@@ -13,7 +13,7 @@ OBJECTIVES = BASE | {"axes", "choices", "distributions", "fields", "log_likeliho
 OBJECTIVES |= {"objectives", "scale"}
 LAYERS = {  # a file or folder of genjax; the longest name that fits a file counts
     "typing": set(),
-    "__main__": BASE | {"commandline", "disk", "places"},
+    "__main__": BASE | {"commandline", "disk"},
     "axes": BASE,
     "choices": BASE,
     "disk": BASE | {"places"},

@@ -131,11 +131,6 @@ def train(run: Run, options: Options) -> None:
         checkpointer.note(batches=rows)
         log = stack.enter_context(open_log(run, began, feed.offset))
         announce(run, began)
-
-        def stop() -> bool:
-            check_ours()
-            return run.asked_to_stop()
-
         loop.train(
             run.compiled,
             feed,
@@ -151,7 +146,8 @@ def train(run: Run, options: Options) -> None:
             callbacks=callbacks(run, log),
             checkpointer=checkpointer,
             log=log,
-            stop=stop,
+            stop=run.asked_to_stop,
+            check=check_ours,
             so_far=began.notes,
         )
     run.say(results(run, training.num_steps))
@@ -202,7 +198,10 @@ def claim(run: Run, options: Options) -> Iterator[Callable[[], None]]:
                     "go on with: choose another --workdir"
                 )
             held = folder.lock(
-                run.workdir, lease_seconds=options.lease_seconds, say=run.say
+                run.workdir,
+                lease_seconds=options.lease_seconds,
+                say=run.say,
+                stop=run.asked_to_stop,
             )
             checks.append(stack.enter_context(held))
             if not run.override_config:

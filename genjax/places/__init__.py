@@ -28,10 +28,11 @@ PACKAGES = ("gcsfs", "google.cloud.storage")
 """What the extra [gcs] installs: the first is for Orbax, the second for genjax."""
 
 
-class BucketError(OSError):
+class BucketError(OSError, UserError):
     """A bucket refuses, or does not answer; nothing is known of what it holds.
 
-    errno: EACCES of a refusal, EIO where it did not answer.
+    An OSError to what writes files, with errno EACCES of a refusal and EIO where it did
+    not answer; and a sentence for the user.
     """
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from genjax.places import BucketError
 from genjax.places.bucket import BucketPath, Version
-from genjax.typing import SaveError, UserError
+from genjax.typing import SaveError, Stopped, UserError
 
 NAME = "LOCK"
 SECONDS = 60.0  # for which a lease is valid
@@ -29,15 +29,17 @@ Say = Callable[[str], object]
 
 
 @contextlib.contextmanager
-def held(folder: BucketPath, seconds: float, say: Say) -> Iterator[Callable[[], None]]:
+def held(
+    folder: BucketPath, seconds: float, say: Say, stop: Callable[[], bool]
+) -> Iterator[Callable[[], None]]:
     """Holds the folder; yields a check, which raises SaveError once another has it.
 
     seconds: for which the lease is valid without being renewed. say: is told of a lease
-    that is waited for, or that has run out.
-    Raises UserError if another run holds the folder, BucketError.
+    that is waited for, or that has run out. stop: whether to give up waiting.
+    Raises UserError if another run holds the folder, Stopped, BucketError.
     """
     lease = _Lease(folder, seconds)
-    lease.take(say)
+    lease.take(say, stop)
     renewing = threading.Thread(target=lease.keep, name="genjax-lease", daemon=True)
     renewing.start()
     try:
@@ -64,13 +66,13 @@ class _Lease:
         self._one_at_a_time = threading.Lock()
         self.ended = threading.Event()
 
-    def take(self, say: Say) -> None:
+    def take(self, say: Say, stop: Callable[[], bool] = lambda: False) -> None:
         """Takes the lease, after waiting for one to be renewed or to run out."""
         while True:
             found = self._path.version()
             if found is not None:
                 holder = _holder(self._path)
-                if not self._runs_out(found, holder, say):
+                if not self._runs_out(found, holder, say, stop):
                     continue
                 say(
                     f"the lease of {_in_words(holder)} on {self._folder} ran out at "
@@ -132,7 +134,9 @@ class _Lease:
         made = self._path.put(content, after=after, patience=patience)
         self._generation, self._renewed = made.generation, began
 
-    def _runs_out(self, found: Version, holder: dict[str, Any], say: Say) -> bool:
+    def _runs_out(
+        self, found: Version, holder: dict[str, Any], say: Say, stop: Callable[[], bool]
+    ) -> bool:
         """Waits for it; False if the lease is given back.
 
         Raises UserError if it is renewed.
@@ -148,6 +152,8 @@ class _Lease:
                     f"over if the lease is not renewed within {seconds:g} s"
                 )
                 told = True
+            if stop():
+                raise Stopped("while waiting for a lease, before the first step")
             time.sleep(min(1.0, seconds / 10))
             now = self._path.version()
             if now is None:

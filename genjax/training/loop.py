@@ -169,12 +169,14 @@ def train(
     checkpointer: Checkpointer,
     log: Log,
     stop: Callable[[], bool],
+    check: Callable[[], None] = lambda: None,
     so_far: Mapping[str, Any] | None = None,
 ) -> tuple[int, Any]:
     """Trains from `step` to the end of the schedule and returns (step, state).
 
     so_far: the notes of the checkpoint that the state is from.
-    stop: whether this process was asked to stop.
+    stop: whether this process was asked to stop. check: raises SaveError where another
+    run has taken the folder; made before each call and each save.
     Raises Stopped once that is so for any process, and UserError for data or a
     callback that cannot go on, both after saving; DivergedError after max_bad_steps
     non-finite steps in a row, all discarded, or if the last half of a shorter run is.
@@ -190,6 +192,7 @@ def train(
             if status is not None:
                 _check_streak(status, window, schedule.max_bad_steps, feed)
                 _heed(status, step, window, log)
+            check()
             given = state, health, feed.resident, inputs, step
             done = compiled.run(*given, seed=seed, stop=stop())
             state, health, metrics, status = done
@@ -209,9 +212,11 @@ def train(
             scores = _run_callbacks(callbacks, log, step, state, last=last)
             if save:
                 so_far = _notes(log, window, health)
+                check()
                 log.flush()
                 checkpointer.save(step, state, metrics=scores, notes=so_far)
     except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
+        check()
         log.flush()
         checkpointer.save(step, state, notes=_notes(log, window, health))
         checkpointer.wait()

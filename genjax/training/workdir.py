@@ -58,17 +58,21 @@ _ABSENT = "absent"
 
 @contextlib.contextmanager
 def lock(
-    workdir: str | os.PathLike[str], *, lease_seconds: float = 60.0, say: Say = silent
+    workdir: str | os.PathLike[str],
+    *,
+    lease_seconds: float = 60.0,
+    say: Say = silent,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Callable[[], None]]:
     """Make `workdir` and hold it for this process, until the block ends.
 
     Yields a check, to be made before each save: in a bucket it raises SaveError if this
     run was silent for longer than lease_seconds and another one took over. say: is told
-    of a lease that is waited for, or that ran out.
+    of a lease that is waited for, or that ran out. stop: whether to give up waiting.
 
     Raises UserError if another run holds it (named by host, process and start; nothing
     is touched), if it is a file, or if it cannot be written; SaveError if the disk is
-    full. On a file system without locks a warning says so and the run goes on.
+    full; Stopped. On a file system without locks a warning says so and the run goes on.
     """
     path = place(workdir)
     if in_bucket(path):
@@ -76,7 +80,7 @@ def lock(
 
         with contextlib.ExitStack() as stack:
             with claiming(path, "the workdir "):
-                check = stack.enter_context(held(path, lease_seconds, say))
+                check = stack.enter_context(held(path, lease_seconds, say, stop))
             yield check
         return
     with claiming(path, "the workdir "):

@@ -15,7 +15,7 @@ from genjax import disk
 from genjax.places import BucketError, bucket, growing, lease, place
 from genjax.places.growing import Growing
 from genjax.training import workdir
-from genjax.typing import SaveError, UserError
+from genjax.typing import SaveError, Stopped, UserError
 
 
 def silent(text):
@@ -169,6 +169,16 @@ def test_the_lease_of_a_killed_run_is_taken_over_and_told(server, folder):
         check()
     assert "the lease of process 7 on other since 2026-01-02T03:04:05" in said[-1]
     assert "ran out at 20" in said[-1] and "taken over" in said[-1]
+
+
+def test_who_is_asked_to_stop_waits_no_longer(server, folder):
+    server.put(f"{folder.name}/LOCK", a_lease(seconds=60))
+    with (
+        pytest.raises(Stopped, match="while waiting for a lease"),
+        workdir.lock(folder, stop=lambda: True),
+    ):
+        pytest.fail("entered")
+    assert server.read(f"{folder.name}/LOCK") == a_lease(seconds=60)
 
 
 def test_of_two_that_wait_for_a_dead_run_one_gets_the_folder(server, folder):

@@ -7,9 +7,12 @@ corrupt-<step>/               where the next run that writes moves such a step
 """
 
 import json
+import logging
 
 from genjax.places.bucket import BucketPath, each, prepare, remove
 from genjax.training.checkpoint.folder import ASIDE, STEP
+
+_log = logging.getLogger(__name__)
 
 COMMITTED = "commit_success.txt"  # Orbax's name
 CORRUPT = "CORRUPT"
@@ -47,6 +50,9 @@ class BucketFolder:
         if CORRUPT in names:
             self._move(int(name))
         elif COMMITTED not in names:
+            _log.warning(
+                "checkpoint %s in %s was never finished: removed", name, self.path
+            )
             remove((self.path / name).objects())
 
     def discard(self, step: int) -> None:

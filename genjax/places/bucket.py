@@ -240,7 +240,8 @@ class BucketPath(pathlib.PosixPath):
                 token, _, _ = copied.rewrite(source, token=token, **_tried())
 
     def _blob(self) -> Any:
-        return _client().bucket(self.bucket).blob(self.key)
+        with _asking(self):  # for credentials, the first time
+            return _client().bucket(self.bucket).blob(self.key)
 
     @property
     def _prefix(self) -> str:
@@ -330,7 +331,7 @@ FAILURES = (
     DataCorruption,  # on the way: checksums are of what the server holds
     OSError,  # of requests
 )
-REFUSALS = (api.Unauthorized, api.Forbidden, auth.DefaultCredentialsError)
+REFUSALS = (api.Unauthorized, api.Forbidden)
 
 
 def explained(error: BaseException, path: pathlib.Path) -> OSError | None:
@@ -344,6 +345,12 @@ def explained(error: BaseException, path: pathlib.Path) -> OSError | None:
         return FileExistsError(errno.EEXIST, "it was changed by another", text)
     said = " ".join((getattr(error, "message", "") or str(error)).split())
     code = getattr(error, "code", None)
+    if isinstance(error, auth.DefaultCredentialsError):
+        why = (
+            "no credentials for Google Cloud are here: run `gcloud auth "
+            "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+        )
+        return BucketError(errno.EACCES, why, text)
     of_gcsfs = type(error).__module__.startswith(("gcsfs", "aiohttp"))
     if isinstance(error, REFUSALS) or code in (401, 403) or "Forbidden: " in said:
         number = f" ({int(code)})" if isinstance(code, int) else ""

@@ -130,6 +130,15 @@ def test_lost_permission_and_a_dead_server_are_told_in_a_sentence(
         disk.write_atomically(folder / "file", b"x")
 
 
+def test_missing_credentials_are_told_in_a_sentence(folder, monkeypatch):
+    monkeypatch.setattr(bucket, "_client", bucket._client.__wrapped__)
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere")
+    for ask in (folder.exists, folder.is_dir, (folder / "file").read_bytes):
+        with pytest.raises(UserError, match=r"no credentials .* gcloud auth appl"):
+            ask()
+
+
 def test_a_bucket_that_is_not_there_is_named(server):
     with pytest.raises(UserError, match="there is no bucket elsewhere"):
         disk.check_writable(place("gs://elsewhere/run"), "--out=")

@@ -332,6 +332,15 @@ FAILURES = (
     OSError,  # of requests
 )
 REFUSALS = (api.Unauthorized, api.Forbidden)
+MISSING = {  # part of what Google's library says: what to say
+    "default credentials were not found": (
+        "no credentials for Google Cloud are here: run `gcloud auth "
+        "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+    ),
+    "Project was not passed": (
+        "no project of Google Cloud is named: set GOOGLE_CLOUD_PROJECT"
+    ),
+}
 
 
 def explained(error: BaseException, path: pathlib.Path) -> OSError | None:
@@ -345,12 +354,9 @@ def explained(error: BaseException, path: pathlib.Path) -> OSError | None:
         return FileExistsError(errno.EEXIST, "it was changed by another", text)
     said = " ".join((getattr(error, "message", "") or str(error)).split())
     code = getattr(error, "code", None)
-    if isinstance(error, auth.DefaultCredentialsError):
-        why = (
-            "no credentials for Google Cloud are here: run `gcloud auth "
-            "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
-        )
-        return BucketError(errno.EACCES, why, text)
+    for missing, what_to_do in MISSING.items():
+        if missing in said:
+            return BucketError(errno.EACCES, what_to_do, text)
     of_gcsfs = type(error).__module__.startswith(("gcsfs", "aiohttp"))
     if isinstance(error, REFUSALS) or code in (401, 403) or "Forbidden: " in said:
         number = f" ({int(code)})" if isinstance(code, int) else ""

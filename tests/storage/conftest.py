@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from genjax.places import place
+from genjax.places import bucket, place
 from tests.storage.server import BUCKET, serving
 
 
@@ -15,6 +15,7 @@ def served():
         for name, value in server.environment().items():
             patch.setenv(name, value)
         yield server
+        bucket._client()._http.close()  # its sockets
 
 
 @pytest.fixture

@@ -130,12 +130,13 @@ def test_lost_permission_and_a_dead_server_are_told_in_a_sentence(
         disk.write_atomically(folder / "file", b"x")
 
 
-def test_missing_credentials_are_told_in_a_sentence(folder, monkeypatch):
+def test_missing_credentials_are_told_in_a_sentence(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(bucket, "_client", bucket._client.__wrapped__)
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere")
+    monkeypatch.setenv("GCE_METADATA_HOST", "localhost:9")  # no VM of Google's
+    monkeypatch.setenv("HOME", str(tmp_path))
     for ask in (folder.exists, folder.is_dir, (folder / "file").read_bytes):
-        with pytest.raises(UserError, match=r"no credentials .* gcloud auth appl"):
+        with pytest.raises(UserError, match=r"no credentials .*`gcloud auth appl"):
             ask()
 
 

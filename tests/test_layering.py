@@ -52,7 +52,8 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     | {"objectives", "screen"},
     # commands that meet more than the library part
     "evaluation.score": BASE | {"evaluation", "data", "disk", "training"},
-    "evaluation.__main__": BASE | {"choices", "evaluation", "data", "disk", "training"},
+    "evaluation.__main__": BASE
+    | {"choices", "evaluation", "data", "disk", "places", "training"},
     "export": BASE | {"disk", "evaluation", "places", "state", "training"},
     # where they all meet
     "run": BASE

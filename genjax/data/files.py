@@ -9,6 +9,7 @@ import numpy as np
 from genjax.data.folder import pictures
 from genjax.data.npz import as_images, read_arrays
 from genjax.data.split import Split, split_from_arrays
+from genjax.places import in_bucket
 from genjax.typing import DataSpec, UserError
 
 
@@ -26,7 +27,8 @@ def read_files(
 ) -> Files:
     """All examples of a folder of pictures, or of arr_0 (or `images`) of an .npz.
 
-    An .npz holds uint8 images (n, h, w, c) or (n, h, w), or points (n, d).
+    An .npz holds uint8 images (n, h, w, c) or (n, h, w), or points (n, d); it may lie
+    in a bucket, which a folder may not.
     image_size: pictures are cropped to a square and resized to this side.
     like: the data that they will be compared with: pictures are read as gray or color
         like these (None: gray where all are), and an example must have their shape.
@@ -34,6 +36,11 @@ def read_files(
     """
     if not path.exists():
         raise UserError(f"there is no folder or file {path}")
+    if path.is_dir() and in_bucket(path):
+        raise UserError(
+            f"{path} is a folder of a bucket: copy it to a disk (gcloud storage cp "
+            "-r), or name an .npz in it"
+        )
     if path.is_dir():
         color = None
         if like is not None:
@@ -76,7 +83,7 @@ def _read_npz(path: Path) -> tuple[Split, str]:
         )
     if len(array) < 2:
         raise UserError(f"{path} holds {len(array)} examples, and two are needed")
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     labels = np.zeros(len(array), np.int32)
     return split_from_arrays(path.name, array, labels), fingerprint

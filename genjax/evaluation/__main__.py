@@ -28,6 +28,7 @@ from genjax.data import datasets
 from genjax.disk import check_writable, drop_output, write_atomically
 from genjax.evaluation import classifiers, extractors, score
 from genjax.evaluation.train_classifier import accuracy
+from genjax.places import place
 from genjax.training import compile, metrics
 from genjax.typing import SaveError, UserError
 
@@ -36,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Does what the command line says, and returns the exit code."""
     options = parse(argv)
     try:
-        for flag in ("samples", "out", "data_dir"):
+        readers = {"samples": place, "out": place, "data_dir": local_path}
+        for flag, read_path in readers.items():
             if (given := getattr(options, flag)) is not None:
-                setattr(options, flag, local_path(given, f"--{flag}"))
+                setattr(options, flag, read_path(given, f"--{flag}"))
         if options.out:
             check_writable(options.out.parent, "the folder ")
         if options.train:

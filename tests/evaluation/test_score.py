@@ -204,7 +204,7 @@ def test_references_differ_by_what_they_are_of():
         ),
         (["--data=/nowhere/at/all"], "no folder or file"),
         (["--data=digit"], "did you mean 'digits'"),
-        (["--data=digits", "--out=gs://a/b.json"], "--out=gs://a/b.json is no local"),
+        (["--data=digits", "--out=s3://a/b.json"], "--out=s3://a/b.json is neither a"),
         (["--data=digits", "--out=/proc/x/b.json"], "/proc/x cannot be written"),
         (["--data=digits", "--extractor=users_own:flat"], r"gave \(100,\)"),
         (["--data=digits", "--extractor=users_own:no"], "users_own has no no"),

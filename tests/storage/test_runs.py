@@ -12,6 +12,8 @@ import pytest
 
 import genjax
 from genjax import commandline
+from genjax.data import datasets
+from genjax.data.files import read_files
 from genjax.places import place
 from genjax.training import metrics
 from genjax.typing import UserError
@@ -118,8 +120,6 @@ def test_a_notebook_trains_reads_and_exports(folder):
 
 
 def test_data_of_an_npz_may_lie_in_a_bucket(server, folder):
-    from genjax.data import datasets
-
     images = np.random.RandomState(0).randint(0, 256, (20, 4, 4), np.uint8)
     with (folder / "own.npz").open("wb") as file:
         np.savez(file, images=images)
@@ -127,6 +127,10 @@ def test_data_of_an_npz_may_lie_in_a_bucket(server, folder):
     assert found.spec.shape == (4, 4, 1)
     with pytest.raises(UserError, match="no file gs://bucket/.*/none.npz"):
         datasets.load("npz", f"{folder}/none.npz")
+    read = read_files(folder / "own.npz")  # samples to be scored, too
+    assert len(read.split) == 20
+    with pytest.raises(UserError, match="is a folder of a bucket: copy it to a disk"):
+        read_files(folder)
 
 
 @pytest.mark.slow

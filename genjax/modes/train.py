@@ -130,7 +130,13 @@ def train(run: Run, options: Options) -> None:
         rows = {"batch_size": training.batch_size, "offset": feed.offset}
         checkpointer.note(batches=rows)
         log = stack.enter_context(open_log(run, began, feed.offset))
+        log.check = check_ours
         announce(run, began)
+
+        def stop() -> bool:
+            check_ours()
+            return run.asked_to_stop()
+
         loop.train(
             run.compiled,
             feed,
@@ -146,8 +152,7 @@ def train(run: Run, options: Options) -> None:
             callbacks=callbacks(run, log),
             checkpointer=checkpointer,
             log=log,
-            stop=run.asked_to_stop,
-            check=check_ours,
+            stop=stop,
             so_far=began.notes,
         )
     run.say(results(run, training.num_steps))

@@ -101,6 +101,8 @@ class Log:
         self._writer = writer
         self._progress = progress
         self.batch_size, self._offset = batch_size, offset
+        # Raises SaveError where another run has taken the workdir.
+        self.check: Callable[[], None] = lambda: None
         self._began = time.monotonic() - seconds
         self._aside = 0.0
 
@@ -137,7 +139,11 @@ class Log:
             )
 
     def flush(self) -> None:
-        """Returns when all lines lie in the workdir, as they must before a save."""
+        """Returns when all lines lie in the workdir, as they must before a save.
+
+        Raises SaveError if they cannot, or another run has taken the workdir.
+        """
+        self.check()
         if self._writer is not None:
             self._writer.flush()
 
@@ -169,14 +175,12 @@ def train(
     checkpointer: Checkpointer,
     log: Log,
     stop: Callable[[], bool],
-    check: Callable[[], None] = lambda: None,
     so_far: Mapping[str, Any] | None = None,
 ) -> tuple[int, Any]:
     """Trains from `step` to the end of the schedule and returns (step, state).
 
     so_far: the notes of the checkpoint that the state is from.
-    stop: whether this process was asked to stop. check: raises SaveError where another
-    run has taken the folder; made before each call and each save.
+    stop: whether this process was asked to stop.
     Raises Stopped once that is so for any process, and UserError for data or a
     callback that cannot go on, both after saving; DivergedError after max_bad_steps
     non-finite steps in a row, all discarded, or if the last half of a shorter run is.
@@ -192,7 +196,6 @@ def train(
             if status is not None:
                 _check_streak(status, window, schedule.max_bad_steps, feed)
                 _heed(status, step, window, log)
-            check()
             given = state, health, feed.resident, inputs, step
             done = compiled.run(*given, seed=seed, stop=stop())
             state, health, metrics, status = done
@@ -212,17 +215,26 @@ def train(
             scores = _run_callbacks(callbacks, log, step, state, last=last)
             if save:
                 so_far = _notes(log, window, health)
-                check()
-                log.flush()
-                checkpointer.save(step, state, metrics=scores, notes=so_far)
+                _save(checkpointer, log, step, state, so_far, scores)
     except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
-        check()
-        log.flush()
-        checkpointer.save(step, state, notes=_notes(log, window, health))
+        _save(checkpointer, log, step, state, _notes(log, window, health), {})
         checkpointer.wait()
         raise
     checkpointer.wait()
     return step, state
+
+
+def _save(
+    checkpointer: Checkpointer,
+    log: Log,
+    step: int,
+    state: Any,
+    notes: Mapping[str, Any],
+    scores: Mapping[str, float],
+) -> None:
+    """A checkpoint; a resume from it finds all lines of the steps before."""
+    log.flush()
+    checkpointer.save(step, state, metrics=scores, notes=notes)
 
 
 def _heed(status: Status, step: int, window: "_Window", log: Log) -> None:

@@ -14,6 +14,8 @@ On disk, below the directory that is given:
     <step>/meta/metadata    JSON: {"sha256", "body": {step, leaves, metrics, meta, ...}}
     corrupt-<step>/         a step that failed its check; never deleted
     discarded/              steps no longer wanted, until the next call removes them
+
+In a bucket, where nothing can be renamed, it is as `bucket_folder` says.
 """
 
 from genjax.training.checkpoint.checkpointer import Checkpointer

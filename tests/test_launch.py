@@ -605,7 +605,9 @@ def test_examples_are_shown_as_the_program_was_called(monkeypatch, capsys):
     }
     for program, example in called.items():
         monkeypatch.setattr(sys, "argv", [program])
-        assert launch.main() == launch.EXIT_USER  # without arguments it says what to do
+        assert (
+            launch.main() == UserError.exit_code
+        )  # without arguments it says what to do
         assert example in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, SupportsFloat
 import numpy as np
 
 from genjax.disk import from_json, saving, write_atomically
-from genjax.typing import UserError
+from genjax.typing import SaveError, UserError
 
 FLUSH_SECONDS = 10.0  # TensorBoard files are synced to disk at each flush
 
@@ -134,10 +134,28 @@ class MetricWriter:
             raise ValueError(f"metrics cannot be called {clash}; rename them")
         values = {name: float(value) for name, value in metrics.items()}
         rest = memoryview((to_json(line | values) + "\n").encode())
+        self._check_there()
         with saving(self._path):
             while rest:  # a raw write may take only a part
                 rest = rest[self._file.write(rest) :]
         self._board.scalars(step, {f"{split}/{k}": v for k, v in values.items()})
+
+    def _check_there(self) -> None:
+        """Raises SaveError if the file is no longer in the folder of the run.
+
+        Else what is open would still be written, and the rest somewhere else.
+        """
+        try:
+            there = os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            there = False
+        except OSError:  # a disk that does not answer: the write will say so
+            return
+        if not there:
+            raise SaveError(
+                f"{self._path} was removed, renamed or replaced while the run wrote to "
+                f"it; give {self._path.parent} its place back, or begin anew"
+            )
 
     def images(self, step: int, name: str, picture: np.ndarray) -> None:
         """An (H, W, 3) uint8 picture for TensorBoard. Raises SaveError."""

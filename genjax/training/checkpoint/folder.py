@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from genjax.disk import claiming
 from genjax.typing import UserError
 
 DISCARDED = "discarded"
@@ -12,16 +13,15 @@ LEFTOVER = re.compile(rf"\d+\.orbax-checkpoint-tmp(-\d+)?|{DISCARDED}")
 
 
 def make_directory(directory: str | os.PathLike[str]) -> Path:
-    """Its absolute path. Raises UserError if it cannot be made."""
+    """Its absolute path.
+
+    Raises UserError if it cannot be made, SaveError if the disk is full.
+    """
     if "://" in os.fspath(directory):
         raise UserError(f"checkpoints need a local path, not {os.fspath(directory)}")
     path = Path(os.path.abspath(os.path.expanduser(directory)))
-    try:
+    with claiming(path, "the checkpoint folder "):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the checkpoint folder {path} cannot be made: {error.strerror}"
-        ) from error
     return path
 
 

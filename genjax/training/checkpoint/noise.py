@@ -13,7 +13,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drops what Orbax logs below ERROR, and the errors that it cannot raise.
+    """Drops what Orbax logs, for its errors are raised too, and those it cannot raise.
 
     The first failure of a read is raised. The reads beside it are abandoned, and when
     these are collected, at any later time, each would print a page.
@@ -53,7 +53,7 @@ class _OrbaxNoise(logging.Filter):
             text = record.getMessage().lower()
             ours = "orbax" in text or "tensorstore" in text
             return not ours and not _is_of_orbax(trace)
-        return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+        return "orbax" not in record.pathname
 
 
 class _UnraisableHook:

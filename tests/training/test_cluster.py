@@ -1,48 +1,19 @@
 """What launchers set, as their documentation has it; no cluster is needed."""
 
-import http.server
 import socket
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import pytest
 
 from genjax.training import cluster
 from genjax.training.cluster import has_several, local_device_ids
 from genjax.typing import UserError
+from tests.training.metadata_server import metadata_server
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 SRUN = {**SLURM, "SLURM_STEP_NODELIST": "node[001-002]"}
 OMPI = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
 ORTE = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911"}
-
-
-@contextmanager
-def metadata_server(attributes: Mapping[str, str]) -> Iterator[str]:
-    """host:port of one that has these attributes of a TPU VM."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            prefix = "/computeMetadata/v1/instance/attributes/"
-            value = attributes.get(self.path.removeprefix(prefix))
-            known = self.headers["Metadata-Flavor"] == "Google" and value is not None
-            self.send_response(200 if known else 404)
-            self.end_headers()
-            self.wfile.write((value or "").encode())
-
-        def log_message(self, format, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Two processes of two devices each are one run, from the real command line."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,13 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
 from genjax.training.distributed import check_address, initialize
 from genjax.typing import UserError
+from tests.training.metadata_server import metadata_server
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [
@@ -30,8 +34,13 @@ COMMAND = [
 ]
 
 
-def popen(program: list[str], num_devices: int, cwd: Path = ROOT) -> subprocess.Popen:
-    environment = os.environ | {
+def popen(
+    program: list[str],
+    num_devices: int,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.Popen:
+    environment = {**os.environ, **environment} | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
     }
@@ -165,6 +174,52 @@ def test_a_killed_process_ends_the_other_and_fewer_go_on(alone, tmp_path, killed
     wait([start(tmp_path, num_devices=1)], [0])
     for step, loss in losses(alone).items():
         np.testing.assert_allclose(losses(tmp_path)[step], loss, rtol=1e-4)
+
+
+def launched(i: int, kind: str, address: str) -> dict[str, str]:
+    """What a launcher of this kind tells process i of two."""
+    if kind == "slurm":
+        names = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "2"}
+        names |= {"PROCID": str(i), "LOCALID": "0"}
+        return {f"SLURM_{name}": value for name, value in names.items()}
+    if kind == "open_mpi":
+        names = {"SIZE": "2", "RANK": str(i), "LOCAL_RANK": "0"}
+        return {
+            "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911",
+            **{f"OMPI_COMM_WORLD_{name}": value for name, value in names.items()},
+        }
+    # As if there were chips: JAX asks the metadata server where it finds them.
+    return {"JAX_FORCE_TPU_INIT": "1", "GCE_METADATA_IP": address}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("slurm", marks=pytest.mark.slow),
+        pytest.param("open_mpi", marks=pytest.mark.slow),
+        "tpu_vm",
+    ],
+)
+def test_processes_meet_as_their_launcher_says(kind, tmp_path):
+    """They differ in their seed, which they can only know once they have met."""
+    program = (
+        "import os, sys, jax; os.environ.pop('TPU_SKIP_MDS_QUERY', None);"
+        "from genjax.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    endpoints = {"worker-network-endpoints": "a:b:127.0.0.1,c:d:127.0.0.1"}
+    port, processes = str(free_port()), []
+    with contextlib.ExitStack() as servers:
+        for i in range(2):
+            own = {"agent-worker-number": str(i), "tpu-env": f"WORKER_ID: '{i}'"}
+            server = metadata_server({**endpoints, **own})
+            told = launched(i, kind, servers.enter_context(server))
+            flags = [*COMMAND[2:], f"--workdir={tmp_path}/run", f"--config.seed={i}"]
+            command = [sys.executable, "-c", program, *flags]
+            told["JAX_COORDINATOR_PORT"] = port
+            processes.append(popen(command, num_devices=1, environment=told))
+        for text in wait(processes, [2, 2]):
+            assert "config.seed is 0 in process 0 and 1 in process 1" in text
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_three_flags_go_together():

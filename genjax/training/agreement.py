@@ -18,9 +18,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from genjax.disk import claiming
 from genjax.training.peers import known_to_all
-from genjax.typing import SaveError, UserError
+from genjax.typing import LostProcess, SaveError, UserError
 
-SECONDS = 60  # for an answer of a process that has joined
+SECONDS = 120  # for an answer of a process that has joined
 FOLDER_SECONDS = 15.0  # until a shared disk shows a new file everywhere
 MAX_SHOWN = 4
 ABSENT = "absent"
@@ -130,7 +130,11 @@ class Agreement:
 
     def _get(self, key: str) -> Any:
         key = f"genjax/agree/{key}"
-        return json.loads(self._store.blocking_key_value_get(key, 1000 * SECONDS))
+        try:
+            text = self._store.blocking_key_value_get(key, int(1000 * SECONDS))
+        except RuntimeError as error:  # of JAX: nothing came
+            raise LostProcess() from error
+        return json.loads(text)
 
 
 def difference(process: int, first: Mapping[str, Any], mine: Mapping[str, Any]) -> str:

@@ -29,7 +29,8 @@ from genjax.typing import DivergedError, LostProcess, SaveError, Stopped, UserEr
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 LEFT, HEARD, DONE = "genjax/left", "genjax/heard", "genjax/done"
-DAY = 24 * 3600 * 1000  # milliseconds
+LISTEN_MILLISECONDS = 3600 * 1000  # then it is asked for again
+DAY_MILLISECONDS = 24 * 3600 * 1000
 PATIENCE = 5.0  # seconds in which the others hear why process 0 ends
 EXIT_BUG = 1
 
@@ -95,7 +96,7 @@ class Peers:
         """Work that all processes do; waits at its end until all have done it."""
         try:
             yield
-            self.client.wait_at_barrier(DONE, DAY)
+            self.client.wait_at_barrier(DONE, DAY_MILLISECONDS)
             self._part_in_order(0)
         except BaseException as error:
             if speaks_of_a_lost_process(error):
@@ -138,19 +139,28 @@ class Peers:
 
     def _listen(self) -> None:
         """In a thread: waits for another process to tell why it ends."""
-        try:
-            record = json.loads(self.client.blocking_key_value_get(LEFT, DAY))
-        except Exception:  # the coordinator has gone, or the day is over
-            if not self._parting:
-                time.sleep(0.5)  # a process that ends in order tells first
-                self._end(LostProcess(), LostProcess.exit_code)
-            return
+        record = self._what_is_told()
         if record is None or record["process"] == self.process:
             return
         with suppress(Exception):
             self.client.key_value_set(f"{HEARD}/{self.process}", "")
         said = f"process {record['process']} ended: {record['says']}"
         self._end(said, record["code"])
+
+    def _what_is_told(self) -> Any:
+        """Waits for it; ends this process if the coordinator has gone."""
+        while True:
+            try:
+                told = self.client.blocking_key_value_get(LEFT, LISTEN_MILLISECONDS)
+                return json.loads(told)
+            except Exception as error:
+                if "DEADLINE_EXCEEDED" in str(error):
+                    continue  # nothing was told so far
+                if self._parting:
+                    return None
+                time.sleep(0.5)  # a process that ends in order tells first
+                self._end(LostProcess(), LostProcess.exit_code)
+                return None
 
     def _on_heartbeat(self) -> None:
         if self._parting:
@@ -193,7 +203,10 @@ def heartbeats_end_in_terminate() -> Iterator[None]:
 
 def on_terminate(action: Any) -> None:
     """Calls `action` where C++ ends the process for a callback it could not make."""
-    runtime = ctypes.CDLL("libstdc++.so.6")  # the one that jaxlib is linked with
+    try:
+        runtime = ctypes.CDLL("libstdc++.so.6")  # the one that jaxlib is linked with
+    except OSError:  # not on Linux: then JAX's own words have to do
+        return
     current = runtime.__cxa_current_exception_type
     current.restype = ctypes.c_void_p
     kind = ctypes.CFUNCTYPE(None)

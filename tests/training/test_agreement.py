@@ -11,7 +11,7 @@ from jax._src.lib import _jax
 
 from genjax.training import agreement
 from genjax.training.agreement import Agreement
-from genjax.typing import UserError
+from genjax.typing import LostProcess, UserError
 
 
 @contextlib.contextmanager
@@ -106,3 +106,9 @@ def test_the_one_that_knows_later_is_told_without_waiting():
             third.without_waiting("data", "abd", of="mnist")
         with pytest.raises(UserError, match="process 0 and other in process 1"):
             first.without_waiting("data", "mine", of="cifar10")
+
+
+def test_one_that_does_not_answer_is_lost(monkeypatch):
+    monkeypatch.setattr(agreement, "SECONDS", 0.2)
+    with processes(2) as (first, _), pytest.raises(LostProcess):
+        first.on("x", {})

@@ -19,6 +19,7 @@ import jax
 from genjax.training import peers
 from genjax.typing import SaveError, Stopped, UserError
 
+peers.LISTEN_MILLISECONDS = 300  # so that each test listens more than once
 number, port, action = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 with peers.heartbeats_end_in_terminate():
     jax.distributed.initialize(

@@ -101,8 +101,9 @@ def test_processes_of_one_machine_have_one_port_and_numbers(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_of_one_machine_train(tmp_path):
+    flags = [ARGUMENTS[0], "--config.training.num_steps=20", f"--workdir={tmp_path}/r"]
     done = subprocess.run(
-        [LAUNCH / "local_two_processes.sh", ARGUMENTS[0], f"--workdir={tmp_path}/r"],
+        [LAUNCH / "local_two_processes.sh", *flags],
         capture_output=True,
         text=True,
         timeout=240,

@@ -124,6 +124,7 @@ def train(run: Run, options: Options) -> None:
         checkpointer.note(batches=rows)
         log = stack.enter_context(open_log(run, began, feed.offset))
         announce(run, began)
+        stack.enter_context(distributed.failing_alone())
         loop.train(
             run.compiled,
             feed,

@@ -56,6 +56,7 @@ def joined(
     with peers.together():
         agreement = Agreement(client, number, count)
         _agreements.append(agreement)
+        _peers.append(peers)
         agreement.on("number", {"the number of processes": count})
         yield agreement
 
@@ -69,7 +70,20 @@ def check_same(what: str, value: str, *, of: str) -> None:
         agreement.without_waiting(what, value, of=of)
 
 
+@contextlib.contextmanager
+def failing_alone() -> Iterator[None]:
+    """An error of this process alone ends all of them here, before what is outside.
+
+    There a save could wait for the others, which wait for this process.
+    """
+    with contextlib.ExitStack() as stack:
+        for peers in _peers:
+            stack.enter_context(peers.failing_alone())
+        yield
+
+
 _agreements: list[Agreement] = []  # of this process: one, or none if it is alone
+_peers: list[Peers] = []  # likewise
 
 
 def initialize(

@@ -10,7 +10,6 @@ comes of it ends in `std::terminate`, where our handler waits. Nothing here is p
 JAX; tests/training/test_distributed.py kills processes to see that it holds.
 """
 
-import atexit
 import ctypes
 import functools
 import importlib
@@ -22,7 +21,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from genjax.typing import DivergedError, LostProcess, SaveError, Stopped, UserError
 
@@ -56,6 +55,8 @@ def known_to_all(error: ErrorT) -> ErrorT:
 
 def is_known_to_all(error: BaseException) -> bool:
     """Whether every process raises it."""
+    if isinstance(error, Stopped | DivergedError):
+        return True
     return vars(error).get("is_known_to_all", False)
 
 
@@ -94,19 +95,30 @@ class Peers:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Work that all processes do; waits at its end until all have done it."""
+        with self.failing_alone():
+            try:
+                yield
+                self.client.wait_at_barrier(DONE, DAY_MILLISECONDS)
+            except BaseException as error:
+                if is_known_to_all(error):
+                    self._part_in_order(getattr(error, "exit_code", EXIT_BUG))
+                raise
+            self._part_in_order(0)
+
+    @contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        """An error of this process alone ends it here, and the others with it.
+
+        Nothing outside is left in order: what waits for the others would wait for ever.
+        """
         try:
             yield
-            self.client.wait_at_barrier(DONE, DAY_MILLISECONDS)
-            self._part_in_order(0)
         except BaseException as error:
+            if is_known_to_all(error):
+                raise
             if speaks_of_a_lost_process(error):
                 self._end(LostProcess(), LostProcess.exit_code)
-            code = getattr(error, "exit_code", EXIT_BUG)
-            if isinstance(error, Stopped | DivergedError) or is_known_to_all(error):
-                self._part_in_order(code)
-            else:
-                self._tell(error, code)
-            raise
+            self._tell(error)
 
     def _part(self, code: int) -> None:
         """Whatever happens to the others now, this process has its exit code."""
@@ -119,13 +131,17 @@ class Peers:
             self.client.key_value_set(LEFT, json.dumps(None))
         self._listener.join(PATIENCE)  # it must not wait when JAX takes the store down
 
-    def _tell(self, error: BaseException, code: int) -> None:
-        """Says to the others why this process ends, and lets it end without them."""
+    def _tell(self, error: BaseException) -> NoReturn:
+        """Says here and to the others why this process ends, and ends it."""
         self._lock.acquire()
-        known = isinstance(error, UserError | SaveError)
-        what = str(error) if known else traceback.format_exception_only(error)[-1]
-        record = {"process": self.process, "code": code, "says": what.strip()}
+        code, what = EXIT_BUG, traceback.format_exception_only(error)[-1].strip()
+        if isinstance(error, UserError | SaveError):
+            code, what = error.exit_code, str(error)
+            _say(what)
+        else:
+            traceback.print_exception(error)
         self._part(code)
+        record = {"process": self.process, "code": code, "says": what}
         with suppress(Exception):  # somebody else was first
             self.client.key_value_set(LEFT, json.dumps(record))
         if self.process == 0:  # which holds the store
@@ -134,8 +150,7 @@ class Peers:
                 left = max(1, int(1000 * (until - time.monotonic())))
                 with suppress(Exception):
                     self.client.blocking_key_value_get(f"{HEARD}/{other}", left)
-        # JAX's own exit would wait for the others.
-        atexit.register(leave, code)
+        leave(code)
 
     def _listen(self) -> None:
         """In a thread: waits for another process to tell why it ends."""
@@ -174,12 +189,16 @@ class Peers:
         if self._parting:
             self._lock.release()
             return
-        with suppress(OSError, ValueError):
-            sys.stderr.write(f"genjax: {message}\n")
+        _say(message)
         leave(code)
 
 
-def leave(code: int) -> None:
+def _say(message: object) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"genjax: {message}\n")
+
+
+def leave(code: int) -> NoReturn:
     """Ends this process at once, without waiting for threads or other processes."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):

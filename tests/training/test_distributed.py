@@ -157,6 +157,21 @@ def test_a_difference_of_the_data_ends_both(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_fails_in_one_ends_both_with_its_code(tmp_path):
+    """Process 0 writes the metrics; a save may be on its way, which needs both."""
+    flags = ("--config.training.save_every=10", "--config.training.num_steps=100000")
+    processes = start_two(tmp_path / "run", *flags)
+    while not (tmp_path / "run/checkpoints/20").is_dir():
+        assert all(p.poll() is None for p in processes)
+        time.sleep(0.05)
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    began = time.monotonic()
+    said = wait(processes, [78, 78])
+    assert time.monotonic() - began < 60
+    assert all(text.count("genjax: ") == 1 and "Traceback" not in text for text in said)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_and_fewer_go_on(alone, tmp_path, killed):
     processes = start_two(tmp_path)

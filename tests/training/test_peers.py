@@ -96,6 +96,22 @@ def test_a_mistake_in_one_ends_both_with_its_sentence(failing):
     )
 
 
+def test_an_error_of_one_does_not_wait_in_what_is_around_it():
+    """There a save may wait for the other process."""
+    failing = (
+        "try:\n"
+        "    with together.failing_alone():\n"
+        "        raise SaveError('the disk is full')\n"
+        "finally:\n"
+        "    time.sleep(60)"
+    )
+    ended = run_two(failing, "time.sleep(60)")
+    assert ended == [
+        (78, ["genjax: the disk is full"]),
+        (78, ["genjax: process 0 ended: the disk is full"]),
+    ]
+
+
 def test_a_bug_in_one_ends_both_with_1():
     ended = run_two("time.sleep(60)", "1 / 0")
     assert ended[0] == (

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
@@ -212,7 +212,7 @@ def heartbeats_end_in_terminate() -> Iterator[None]:
     library = importlib.import_module("jax._src.lib")._jax
     make = library.get_distributed_runtime_client
     library.get_distributed_runtime_client = functools.partial(
-        make, missed_heartbeat_callback=lambda status: None
+        make, missed_heartbeat_callback=_call_back
     )
     try:
         yield
@@ -220,8 +220,16 @@ def heartbeats_end_in_terminate() -> Iterator[None]:
         library.get_distributed_runtime_client = make
 
 
-def on_terminate(action: Any) -> None:
+def _call_back(status: object) -> None:
+    """For a JAX that can call it after all."""
+    del status
+    for action in _actions:
+        action()
+
+
+def on_terminate(action: Callable[[], None]) -> None:
     """Calls `action` where C++ ends the process for a callback it could not make."""
+    _actions.append(action)
     try:
         runtime = ctypes.CDLL("libstdc++.so.6")  # the one that jaxlib is linked with
     except OSError:  # not on Linux: then JAX's own words have to do
@@ -247,3 +255,4 @@ def on_terminate(action: Any) -> None:
 
 
 _kept: list[Any] = []
+_actions: list[Callable[[], None]] = []

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import genjax
+from genjax.screen import without_a_reader  # this and the next import no JAX
+from genjax.training.stop import leaving_on_a_signal
 
-EXIT_USER, EXIT_STOPPED, EXIT_DIVERGED, EXIT_NOT_SAVED = 2, 75, 77, 78
 EXIT_NO_READER = 141  # as of a program that SIGPIPE ends
 LAUNCH = "python launch.py"  # as examples are written
 
@@ -17,10 +18,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: without the program's name; None: that of this process.
     """
     argv = sys.argv[1:] if argv is None else argv
-    if "jax" not in sys.modules:  # first words before the imports, which take seconds
-        print(f"genjax {genjax.__version__}: starting", file=sys.stderr, flush=True)
+    with leaving_on_a_signal(), without_a_reader():
+        if "jax" not in sys.modules:  # first words before the imports, which take long
+            print(f"genjax {genjax.__version__}: starting", file=sys.stderr, flush=True)
+        return run(argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    """`main`, once signals and closed pipes are taken care of."""
     from genjax import commandline, disk
-    from genjax.typing import DivergedError, SaveError, Stopped, UserError
+    from genjax.typing import DivergedError, LostProcess, SaveError, Stopped, UserError
 
     try:
         text = commandline.answer(argv)
@@ -29,14 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             commandline.parse(argv).start()
         sys.stdout.flush()
-    except UserError as error:
-        return _say(error, EXIT_USER)
+    except (UserError, DivergedError, SaveError, LostProcess) as error:
+        return _say(error, error.exit_code)
     except Stopped as place:
-        return _say(f"stopped {place}; the same command goes on", EXIT_STOPPED)
-    except DivergedError as error:
-        return _say(error, EXIT_DIVERGED)
-    except SaveError as error:
-        return _say(error, EXIT_NOT_SAVED)
+        return _say(f"stopped {place}; the same command goes on", place.exit_code)
     except BrokenPipeError:  # the reader of the output has had enough, like `head`
         disk.drop_output()
         return EXIT_NO_READER

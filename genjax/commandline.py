@@ -9,6 +9,7 @@ the run folder are touched.
 
 import ast
 import dataclasses
+import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from genjax import configs, fields
+from genjax import configs, fields, sources
 from genjax.choices import nearest
 from genjax.data import datasets
 from genjax.export import folder as export
@@ -50,6 +51,7 @@ class Flags:
     coordinator: str | None = None  # several processes, by hand: host:port of the first
     num_processes: Count | None = None  # several processes, by hand: how many
     process_id: Steps | None = None  # several processes, by hand: this one's, from 0
+    join_seconds: Count = 50  # several processes: how long to wait until all are there
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,10 +72,39 @@ class CommandLine:
     def start(self) -> None:
         """Does it, alone or together with other processes."""
         flags = self.flags
-        distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
-        compile.use_persistent_cache()
-        with StopRequest(flags.max_seconds) as stop:
-            self.mode.start(self.open(stop), self.options)
+        with distributed.joined(
+            flags.coordinator,
+            flags.num_processes,
+            flags.process_id,
+            join_seconds=flags.join_seconds,
+        ) as agreement:
+            if agreement is not None:
+                agreement.on("command", self.facts())
+                if not self.mode.trained:  # it makes the folder
+                    agreement.on_folder(self.workdir)
+            compile.use_persistent_cache()
+            with StopRequest(flags.max_seconds) as stop:
+                self.mode.start(self.open(stop), self.options)
+
+    def facts(self) -> dict[str, Any]:
+        """What all processes of a run must have in common."""
+        stored = self.place / "config.json"
+        digest = (
+            hashlib.sha256(stored.read_bytes()).hexdigest() if stored.exists() else None
+        )
+        config = configs.flatten(self.config.to_dict())
+        experiment = configs.code_of(str(self.config.experiment), self.beside)
+        code = {**sources.library_hashes(), **experiment}
+        options = fields.fields_of(type(self.options))
+        return {
+            "--mode": self.mode.name,
+            **{f"config.{name}": value for name, value in config.items()},
+            "--override_config": self.flags.override_config,
+            **{f"--{name}": getattr(self.options, name) for name in options},
+            **sources.versions(),
+            **{f"the code of {name}": text[:12] for name, text in code.items()},
+            "config.json in the workdir": digest,
+        }
 
     def open(self, stop: Callable[[], bool] = lambda: False) -> Run:
         """The run; of a mode that looks at a checkpoint, one that was trained.

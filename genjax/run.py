@@ -188,6 +188,11 @@ class Run:
         self.say(f"reading the data, {self.settings.data.name}")
         dataset = datasets.load(**self.settings.data.options(), check=check)
         self._check_data(dataset.fingerprint)
+        distributed.check_same(
+            "the fingerprint of the data",
+            dataset.fingerprint,
+            of=str(self.settings.data.options()),
+        )
         return dataset
 
     def _check_fits(self, spec: DataSpec) -> None:

@@ -2,7 +2,9 @@
 
 import ast
 import hashlib
+import platform
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 INSTALLED = Path(__file__).parent.parent
@@ -23,6 +25,8 @@ MODEL = (
 )
 """What of genjax decides what is learnt: a folder or file."""
 
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
 
 def source_hashes(experiment: Path) -> dict[str, str]:
     """{file: SHA-256} of an experiment's file and what it imports of `MODEL`.
@@ -40,6 +44,24 @@ def source_hashes(experiment: Path) -> dict[str, str]:
             if relative not in found:
                 waiting[relative] = part
     return dict(sorted(found.items()))
+
+
+def library_hashes() -> dict[str, str]:
+    """{file: SHA-256} of all of genjax."""
+    return {
+        path.relative_to(INSTALLED).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in sorted((INSTALLED / "genjax").rglob("*.py"))
+    }
+
+
+def versions() -> dict[str, str]:
+    """{name: version} of Python and of the packages that decide what is computed."""
+    found = {"the version of Python": platform.python_version()}
+    for name in PACKAGES:
+        found[f"the version of {name}"] = metadata.version(name)
+    return found
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -49,14 +49,34 @@ class UserError(ValueError):
     The command line prints it without a traceback and exits with code 2.
     """
 
+    exit_code = 2
+
 
 class DivergedError(RuntimeError):
     """Training met too many non-finite steps in a row. Exit code 77."""
+
+    exit_code = 77
 
 
 class SaveError(RuntimeError):
     """A checkpoint could not be written, say because the disk is full. Exit code 78."""
 
+    exit_code = 78
+
 
 class Stopped(Exception):
     """A stop was asked for (signal or --max_seconds) during the work. Exit code 75."""
+
+    exit_code = 75  # sysexits' EX_TEMPFAIL: run the same command again
+
+
+class LostProcess(RuntimeError):
+    """Another process of this run was killed, or its machine is gone. Exit code 75."""
+
+    exit_code = 75
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this run died, or one was started twice: the same "
+            "command, in all processes, goes on from the last checkpoint"
+        )

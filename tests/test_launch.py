@@ -240,18 +240,47 @@ def test_a_run_that_diverges_stops_and_says_where(tmp_path):
     assert "rows [" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_full_disk_is_said_in_one_message(tmp_path):
-    """A disk of 300 kB holds no checkpoint of this model and its optimizer."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)]
+@pytest.mark.parametrize(
+    ("options", "filled"),
+    [
+        ("size=300k", False),  # holds no checkpoint of this model and its optimizer
+        pytest.param("size=100k", True, marks=pytest.mark.slow),
+        pytest.param("size=50m,nr_inodes=3", False, marks=pytest.mark.slow),
+        pytest.param("size=50m,nr_inodes=12", False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk_is_said_in_one_message(tmp_path, options, filled):
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(tmp_path)]
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
         pytest.skip("a small disk needs the right to mount one")
     try:
+        if filled:
+            with contextlib.suppress(OSError):
+                (tmp_path / "filler").write_bytes(bytes(200_000))
         done = run_process(f"--workdir={tmp_path / 'run'}", expect=78)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
     assert "Traceback" not in done.stderr
     assert re.search(r"disk is full|No space left", done.stderr)
     assert "free" in done.stderr and str(tmp_path) in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_renamed_under_a_run_ends_it(tmp_path):
+    process = subprocess.Popen(
+        command(f"--workdir={tmp_path}/run", "--config.training.num_steps=100000"),
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "run/metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 78 and "Traceback" not in said
+    assert said.count("genjax: ") == 1
 
 
 def test_a_time_limit_is_a_stop(tmp_path):
@@ -609,7 +638,9 @@ def test_examples_are_shown_as_the_program_was_called(monkeypatch, capsys):
     }
     for program, example in called.items():
         monkeypatch.setattr(sys, "argv", [program])
-        assert launch.main() == launch.EXIT_USER  # without arguments it says what to do
+        assert (
+            launch.main() == UserError.exit_code
+        )  # without arguments it says what to do
         assert example in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ OBJECTIVES = BASE | {"axes", "choices", "distributions", "fields", "log_likeliho
 OBJECTIVES |= {"objectives", "scale"}
 LAYERS = {  # a file or folder of genjax; the longest name that fits a file counts
     "typing": set(),
-    "__main__": BASE | {"commandline", "disk"},
+    "__main__": BASE | {"commandline", "disk", "screen", "training"},
     "axes": BASE,
     "choices": BASE,
     "disk": BASE | {"places"},
@@ -65,7 +65,7 @@ LAYERS = {  # a file or folder of genjax; the longest name that fits a file coun
     | {"streams", "training"},
     "commandline": BASE
     | {"choices", "configs", "data", "export", "fields", "modes", "places", "run"}
-    | {"screen", "training"},
+    | {"screen", "sources", "training"},
 }
 FORBIDDEN = {  # third-party packages that a part has no business with
     "nn": {"optax", "ml_collections", "orbax"},

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141  # as of a program that SIGPIPE ends
     except (UserError, SaveError) as error:
         print(f"genjax: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     return 0
 
 

@@ -132,6 +132,7 @@ def train(run: Run, options: Options) -> None:
         log = stack.enter_context(open_log(run, began, feed.offset))
         log.check = check_ours
         announce(run, began)
+        stack.enter_context(distributed.failing_alone())
 
         def stop() -> bool:
             check_ours()

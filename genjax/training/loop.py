@@ -182,8 +182,9 @@ def train(
     so_far: the notes of the checkpoint that the state is from.
     stop: whether this process was asked to stop.
     Raises Stopped once that is so for any process, and UserError for data or a
-    callback that cannot go on, both after saving; DivergedError after max_bad_steps
-    non-finite steps in a row, all discarded, or if the last half of a shorter run is.
+    callback that cannot go on, both after saving, the latter only if there is one
+    process; DivergedError after max_bad_steps non-finite steps in a row, all
+    discarded, or if the last half of a shorter run is.
     """
     so_far = so_far or {}
     health, status = compiled.healthy(so_far.get("skipped_steps", 0)), None
@@ -216,9 +217,11 @@ def train(
             if save:
                 so_far = _notes(log, window, health)
                 _save(checkpointer, log, step, state, so_far, scores)
-    except (Stopped, UserError):  # a corrupt example, say: the steps so far are good
-        _save(checkpointer, log, step, state, _notes(log, window, health), {})
-        checkpointer.wait()
+    except (Stopped, UserError) as error:  # a corrupt example, say
+        # The steps so far are good. But only a stop is known to all processes.
+        if isinstance(error, Stopped) or jax.process_count() == 1:
+            _save(checkpointer, log, step, state, _notes(log, window, health), {})
+            checkpointer.wait()
         raise
     checkpointer.wait()
     return step, state

@@ -104,7 +104,8 @@ class MetricWriter:
         with saving(self._path):
             self._growing = Growing(self._path.parent, NAME)
             # Without a buffer: a failed write is known at once and leaves nothing.
-            self._file = open(self._growing.folder / NAME, "ab", buffering=0)
+            self._grows = self._growing.folder / NAME
+            self._file = open(self._grows, "ab", buffering=0)
         self._board = _Board(self._path.parent / "tensorboard", purge_step=after + 1)
 
     def __enter__(self) -> "MetricWriter":
@@ -141,11 +142,30 @@ class MetricWriter:
             raise ValueError(f"metrics cannot be called {clash}; rename them")
         values = {name: float(value) for name, value in metrics.items()}
         rest = memoryview((to_json(line | values) + "\n").encode())
+        self._check_there()
         with saving(self._path):
             while rest:  # a raw write may take only a part
                 rest = rest[self._file.write(rest) :]
             self._growing.sync()
         self._board.scalars(step, {f"{split}/{k}": v for k, v in values.items()})
+
+    def _check_there(self) -> None:
+        """Raises SaveError if the file is no longer in the folder of the run.
+
+        Else what is open would still be written, and the rest somewhere else.
+        """
+        try:
+            own = os.fstat(self._file.fileno())
+            there = os.path.samestat(os.stat(self._grows), own)
+        except FileNotFoundError:
+            there = False
+        except OSError:  # a disk that does not answer: the write will say so
+            return
+        if not there:
+            raise SaveError(
+                f"{self._path} was removed, renamed or replaced while the run wrote to "
+                f"it; give {self._path.parent} its place back, or begin anew"
+            )
 
     def images(self, step: int, name: str, picture: np.ndarray) -> None:
         """An (H, W, 3) uint8 picture for TensorBoard. Raises SaveError."""

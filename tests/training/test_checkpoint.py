@@ -140,7 +140,7 @@ def test_a_relative_path_and_home_are_resolved(tmp_path, monkeypatch):
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     for directory in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="cannot be made"):
+        with pytest.raises(UserError, match="cannot be written"):
             Checkpointer(directory)
     with pytest.raises(UserError, match="gs://bucket/folder"):
         Checkpointer("s3://bucket/run")

@@ -207,3 +207,19 @@ def test_a_full_disk_keeps_what_was_there_before(tmp_path, full_disk):
         write_atomically(path, b"after it")
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "renamed and made anew"])
+def test_a_folder_that_goes_away_is_a_save_error(tmp_path, how):
+    workdir = tmp_path / "run"
+    with MetricWriter(workdir, None) as writer:
+        writer.write(1, "train", {"loss": 1.0}, images_seen=8, seconds=1.0)
+        if how == "removed":
+            (workdir / "metrics.jsonl").unlink()
+        else:
+            workdir.rename(tmp_path / "elsewhere")
+        if how == "renamed and made anew":
+            workdir.mkdir()
+            (workdir / "metrics.jsonl").touch()
+        with pytest.raises(SaveError, match="removed, renamed or replaced"):
+            writer.write(2, "train", {"loss": 1.0}, images_seen=16, seconds=2.0)

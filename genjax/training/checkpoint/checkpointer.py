@@ -57,7 +57,7 @@ class Checkpointer:
         of `keep_every`.
     meta: plain JSON values to keep with each step, say the hash of the config.
 
-    Raises UserError if the directory cannot be made.
+    Raises UserError if the directory cannot be made, SaveError if the disk is full.
     """
 
     def __init__(
@@ -103,7 +103,14 @@ class Checkpointer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        # One failure to save is enough, and the first says more.
+        kept = (
+            contextlib.suppress(SaveError)
+            if kind is SaveError
+            else contextlib.nullcontext()
+        )
+        with kept:
+            self.close()
 
     def save(
         self,

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from genjax import disk
+from genjax.disk import claiming, free_bytes
 from genjax.places import in_bucket, place
-from genjax.typing import UserError
 
 DISCARDED = "discarded"
 STEP = re.compile(r"0|[1-9]\d*")
@@ -72,18 +71,17 @@ class Folder(Protocol):
 
 
 def open_folder(directory: str | os.PathLike[str]) -> Folder:
-    """The folder, made if it is missing. Raises UserError if it cannot be made."""
+    """The folder, made if it is missing.
+
+    Raises UserError if it cannot be made, SaveError if the disk is full.
+    """
     path = place(directory, "the checkpoint folder ")
     if in_bucket(path):
         from genjax.training.checkpoint.bucket_folder import BucketFolder
 
         return BucketFolder(path)
-    try:
+    with claiming(path, "the checkpoint folder "):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the checkpoint folder {path} cannot be made: {error.strerror}"
-        ) from error
     return DiskFolder(path)
 
 
@@ -154,14 +152,14 @@ class DiskFolder:
 
 def has_room(folder: Folder, needed: int) -> bool:
     """Whether so many bytes fit. Raises OSError if the disk cannot be reached."""
-    free = disk.free_bytes(folder.path)
+    free = free_bytes(folder.path)
     return free is None or free >= needed
 
 
 def room(folder: Folder, needed: int) -> str:
     """The free and the needed bytes, in words."""
     try:
-        free = disk.free_bytes(folder.path)
+        free = free_bytes(folder.path)
     except OSError:
         return f"the folder cannot be reached, {needed:,} bytes needed"
     if free is None:

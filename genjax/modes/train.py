@@ -33,6 +33,7 @@ from genjax.screen import say
 from genjax.streams import Stream, stream_key
 from genjax.training import compile, distributed, loop, metrics, state_table
 from genjax.training import workdir as folder
+from genjax.training.profile import Profiled
 from genjax.training.progress import Progress
 from genjax.training.sharding import batch_sharding, replicated
 from genjax.training.stop import StopRequest
@@ -50,6 +51,7 @@ class Options:
     accept_code: bool = False  # continue although the model's source changed
     extend_to: Count | None = None  # train the run in --workdir on, to this step
     init_from: LocalPath | None = None  # a run whose weights to begin with
+    profile: Count | None = None  # trace so many steps into profile/ of the run folder
 
     def fields(self) -> dict[str, Any]:
         """The fields of the config that they stand for."""
@@ -124,8 +126,13 @@ def train(run: Run, options: Options) -> None:
         checkpointer.note(batches=rows)
         log = stack.enter_context(open_log(run, began, feed.offset))
         announce(run, began)
+        compiled = run.compiled
+        if options.profile is not None:
+            where = run.workdir / "profile", options.profile
+            compiled = Profiled(compiled, *where, say=run.say)
+            stack.enter_context(contextlib.closing(compiled))
         loop.train(
-            run.compiled,
+            compiled,
             feed,
             began.state,
             began.step,

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from genjax.training.checkpoint import Checkpointer
-from genjax.training.compile import CompiledExperiment, Health, Status
+from genjax.training.compile import Health, Status
 from genjax.training.metrics import MetricWriter
 from genjax.training.progress import Progress
 from genjax.typing import (
@@ -45,6 +45,32 @@ class Feed(Protocol):
 
     def rows(self, step: int) -> np.ndarray:
         """The data set's rows in the batch of this step: (batch,)."""
+        ...
+
+
+class Steps(Protocol):
+    """What the loop asks of the steps (genjax.training.compile.CompiledExperiment)."""
+
+    def healthy(self, skipped: int = 0) -> Health:
+        """The counters before the first call."""
+        ...
+
+    def run(
+        self,
+        state: Any,
+        health: Health,
+        resident: Mapping[str, Array],
+        feed: Batch,
+        first_step: int,
+        *,
+        seed: int,
+        stop: bool,
+    ) -> tuple[Any, Health, Metrics, Status]:
+        """Trains on all steps of the feed."""
+        ...
+
+    def temporary_bytes(self) -> int:
+        """What one call needs on a device beside the state."""
         ...
 
 
@@ -153,7 +179,7 @@ class Log:
 
 
 def train(
-    compiled: CompiledExperiment,
+    compiled: Steps,
     feed: Feed,
     state: Any,
     step: int,
@@ -220,7 +246,7 @@ def _heed(status: Status, step: int, window: "_Window", log: Log) -> None:
         raise Stopped(f"after step {step}")
 
 
-def _memory(compiled: CompiledExperiment) -> str:
+def _memory(compiled: Steps) -> str:
     mib = compiled.temporary_bytes() / 2**20
     return f"a step works in {mib:,.0f} MiB a device beside the state"
 

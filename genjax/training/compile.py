@@ -106,7 +106,7 @@ class CompiledExperiment:
         return state, health, metrics, calls[-1][3]
 
     def prepare(
-        self, state: Any, health: Any, resident: Mapping[str, Array], feed: Batch
+        self, state: Any, health: Any, resident: Mapping[str, Any], feed: Any
     ) -> None:
         """Compiles what `run` would call with arrays like these.
 

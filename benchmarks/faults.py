@@ -211,14 +211,19 @@ def pick(these: Sequence[Any], i: int) -> Any:
     return these[i % len(these)]
 
 
+def turn(names: Sequence[str], i: int) -> tuple[str, str]:
+    """The i-th (run, phase); in turn every run meets every phase."""
+    return pick(names, i), pick([*PHASES], i % len(names) + i // len(names))
+
+
 def kill(truth: Truth, names: Sequence[str], i: int, chance: random.Random) -> Fault:
-    name, phase = pick(names, i), pick([*PHASES], i % len(names) + i // len(names))
+    name, phase = turn(names, i)
     problems = interrupted(name, phase, signal.SIGKILL, truth, chance)
     return Fault("kill", name, phase, problems)
 
 
 def stop(truth: Truth, names: Sequence[str], i: int, chance: random.Random) -> Fault:
-    name, phase = pick(names, i), pick([*PHASES], i % len(names) + i // len(names))
+    name, phase = turn(names, i)
     number = pick(SIGNALS, i // len(names) + i)
     problems = interrupted(name, phase, number, truth, chance)
     return Fault("signal", name, f"{number.name}, {phase}", problems)

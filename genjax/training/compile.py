@@ -116,7 +116,7 @@ class CompiledExperiment:
         fixed = np.int32(0), np.uint32(0), self._flag(False)
         self._executable((state, health, dict(resident), part, *fixed))
 
-    def _parts(self, state, health, resident, feed: Batch) -> list[Batch]:
+    def _parts(self, state, health, resident, feed) -> list[Any]:
         """The feed of each call that `run` makes of one."""
         if _num_steps(feed) == 1:
             return [dict(feed)]
@@ -220,7 +220,7 @@ def check_tensor(experiment: Experiment, tensor: int) -> None:
     )
 
 
-def _num_steps(feed: Batch) -> int:
+def _num_steps(feed: Mapping[str, Any]) -> int:
     return next(iter(feed.values())).shape[0]
 
 

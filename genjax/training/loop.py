@@ -48,6 +48,7 @@ class Feed(Protocol):
         ...
 
 
+@runtime_checkable
 class Steps(Protocol):
     """What the loop asks of the steps (genjax.training.compile.CompiledExperiment)."""
 

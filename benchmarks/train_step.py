@@ -35,7 +35,7 @@ from genjax.models import traced, unet
 from genjax.nn import attention
 from genjax.nn.norms import num_groups
 from genjax.training.compile import compile_experiment
-from genjax.training.sharding import BATCH_AXES
+from genjax.training.sharding import make_mesh
 from genjax.typing import DataSpec
 
 CONFIGS = {"cifar": "ddpm_cifar", "mnist": "ddpm_mnist", "small": "ddpm_digits"}
@@ -51,7 +51,7 @@ def setting(size: str, dtype: str = "float32") -> tuple[ConfigDict, DataSpec]:
 
 
 def ours(config: ConfigDict, spec: DataSpec, images: np.ndarray) -> tuple[int, Call]:
-    mesh = jax.sharding.Mesh(np.reshape(jax.devices()[:1], (1, 1)), BATCH_AXES)
+    mesh = make_mesh(devices=jax.devices()[:1])
     compiled = compile_experiment(configs.make_experiment(config, spec), mesh)
     state, health = compiled.init(seed=0), compiled.healthy()
     feed = {"image": jax.device_put(images)}

@@ -30,6 +30,7 @@ from genjax.augment.jitter import Crops
 from genjax.experiment import Experiment
 from genjax.fields import Count, NonNegative, Steps
 from genjax.models import traced
+from genjax.models.fields import Dtype
 from genjax.models.patchgan import PatchDiscriminator, ResNetGenerator, check_fits
 from genjax.objectives.adversarial import least_squares, least_squares_generator
 from genjax.objectives.cycle import BACK, errors, l1, there_and_back
@@ -60,6 +61,7 @@ class Model:
     num_downs: Steps = 2  # halvings of height and width
     num_blocks: Steps = 9  # residual blocks, at the smallest size
     d_channels: tuple[Count, ...] = (64, 128, 256, 512)  # default: patches of 70 x 70
+    dtype: Dtype = "float32"  # of the arithmetic; parameters and losses are float32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,8 +102,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     generator = ResNetGenerator(model.channels, model.num_downs, model.num_blocks)
     discriminator = PatchDiscriminator(model.d_channels)
     game = Game(
-        generators=functools.partial(bind, generator),
-        discriminators=functools.partial(bind, discriminator),
+        generators=functools.partial(bind, generator, model.dtype),
+        discriminators=functools.partial(bind, discriminator, model.dtype),
         g_learner=config.optim.learner(),
         d_learner=config.optim.opponent(),
         method=config.method,
@@ -154,11 +156,12 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     )
 
 
-def bind(module: nn.Module, params: Params) -> Nets:
+def bind(module: nn.Module, dtype: Dtype, params: Params) -> Nets:
     """{name: the module with params[name]}, as functions of images."""
     nets: dict[str, Any] = {}
+    apply = functools.partial(traced.apply, module, dtype=dtype)
     for name, own in params.items():
-        nets[name] = functools.partial(traced.apply, module, {"params": own})
+        nets[name] = functools.partial(apply, {"params": own})
     return nets
 
 
@@ -170,19 +173,20 @@ def play(
 ) -> tuple[State, Metrics]:
     """One step: (1), then (2) with what the pools give for the new translations."""
 
-    def g_loss_fn(params: Params) -> tuple[Array, tuple[Params, Any]]:
+    def g_loss_fn(params: Params, real: Mapping[str, Images], key: Key) -> Any:
         judge = game.discriminators(state.d.params)
         loss, *aux = g_loss(game.generators(params), judge, real, game.method)
         return loss, ({}, aux)
 
-    g, of_g, (metrics, made) = game.g_learner.descend(g_loss_fn, state.g)
+    none = keys["a"]  # these losses draw nothing
+    g, of_g, (metrics, made) = game.g_learner.descend(g_loss_fn, state.g, real, none)
     found = {name: query(state.pools[name], made[name], keys[name]) for name in made}
     fake = {name: images for name, (_, images) in found.items()}
 
-    def d_loss_fn(params: Params) -> tuple[Array, tuple[Params, None]]:
-        return d_loss(game.discriminators(params), real, fake), ({}, None)
+    def d_loss_fn(params: Params, images: tuple[Any, Any], key: Key) -> Any:
+        return d_loss(game.discriminators(params), *images), ({}, None)
 
-    d, of_d, _ = game.d_learner.descend(d_loss_fn, state.d)
+    d, of_d, _ = game.d_learner.descend(d_loss_fn, state.d, (real, fake), none)
     metrics |= of_g.metrics("g_") | of_d.metrics("d_", loss="d_loss")
     return State(g, d, {name: pool for name, (pool, _) in found.items()}), metrics
 

@@ -96,7 +96,8 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
     """A GAN on images or points. Raises UserError for what does not fit."""
     method, inputs = config.method, config.inputs.always_labelled()
     scale, slopes = inputs.scale(spec), method.penalty.name != "none"
-    pair = make_pair(spec, packing=method.packing, slopes=slopes, **config.model)
+    sees = {"packing": method.packing, "parts": config.optim.accumulation}
+    pair = make_pair(spec, slopes=slopes, **sees, **config.model)
     game = Game(
         pair=pair,
         g_learner=config.optim.learner(),
@@ -165,8 +166,12 @@ def play(
     parts = in_turn(data, turns, by=by, unit=game.method.packing)
     d_keys, turn = jax.random.split(d_key, turns), functools.partial(d_step, game)
     state, of_turns = jax.lax.scan(turn, state, (parts, d_keys))
-    last = jax.tree.map(lambda rows: rows[-1], parts)
-    g, descent, _ = game.g_learner.descend(g_loss, state.g, game, state, last, g_key)
+    data = jax.tree.map(lambda rows: rows[-1], parts)
+    z_key, seen_key = jax.random.split(g_key)
+    rows = data, draw_noise(z_key, len(data[0]), game.pair.latent_dim)
+    packing, loss = game.method.packing, functools.partial(g_loss, game, state)
+    rows = jax.tree.map(lambda x: x.reshape(-1, packing, *x.shape[1:]), rows)
+    g, descent, _ = game.g_learner.descend(loss, state.g, rows, seen_key)
     metrics = jax.tree.map(jnp.mean, of_turns)  # a bad turn spoils the mean
     return state._replace(g=g), metrics | descent.metrics("g_", loss="g_loss")
 
@@ -175,9 +180,10 @@ def d_step(game: Game, state: State, part: tuple[Data, Key]) -> tuple[State, Met
     """The state after one turn of the discriminator, on (data, key)."""
     (data, key), augment, limit = part, game.augment, game.method.clip_weights
     z_key, seen_key, penalty_key = jax.random.split(key, 3)
-    packs, _ = see(game, state.g.params, state, data, z_key, seen_key)
+    z = draw_noise(z_key, len(data[0]), game.pair.latent_dim)
+    packs, _ = see(game, state.g.params, state, data, z, seen_key)
     d, descent, (t_real, undecided, metrics) = game.d_learner.descend(
-        d_loss, state.d, game, state, packs, penalty_key
+        functools.partial(d_loss, game, state), state.d, packs, penalty_key
     )
     if limit is not None:
         d = d._replace(params=optax.tree.clip(d.params, -limit, limit))
@@ -189,7 +195,7 @@ def d_step(game: Game, state: State, part: tuple[Data, Key]) -> tuple[State, Met
 
 
 def d_loss(
-    d_params: Params, game: Game, state: State, packs: Packs, key: Key
+    game: Game, state: State, d_params: Params, packs: Packs, key: Key
 ) -> tuple[Array, tuple[Params, Any]]:
     """(1): (loss, (new statistics, (logits of data, the undecided logit, metrics)))."""
     loss, penalty = LOSSES[game.method.loss], game.method.penalty
@@ -209,21 +215,21 @@ def d_loss(
 
 
 def g_loss(
-    g_params: Params, game: Game, state: State, data: Data, key: Key
+    game: Game, state: State, g_params: Params, rows: tuple[Data, Array], key: Key
 ) -> tuple[Array, tuple[Params, None]]:
-    """(2): (loss, (new statistics, None))."""
-    keys, d, of = jax.random.split(key), game.pair.discriminator, state.d
-    (real, fake, label), stats = see(game, g_params, state, data, *keys)
+    """(2), of packs of data and noise: (loss, (new statistics, None))."""
+    data, z = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+    d, of = game.pair.discriminator, state.d
+    (real, fake, label), stats = see(game, g_params, state, data, z, key)
     t_real, t_fake = (d.train(of.params, of.stats, x, label)[0] for x in (real, fake))
     return LOSSES[game.method.loss].generator(t_real, t_fake).mean(), (stats, None)
 
 
 def see(
-    game: Game, g_params: Params, state: State, data: Data, z_key: Key, key: Key
+    game: Game, g_params: Params, state: State, data: Data, z: Array, key: Key
 ) -> tuple[Packs, Params]:
     """What the discriminator sees, and the generator's new statistics."""
     (x, label), pair, packing = data, game.pair, game.method.packing
-    z = draw_noise(z_key, len(x), pair.latent_dim)
     fake, stats = pair.generator.train(g_params, state.g.stats, z, label)
     packs = game.augment.seen(key, x, fake, state.augment_p, packing=packing)
     return (*packs, label), stats

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from genjax.choices import images_only
 from genjax.experiment import Experiment
 from genjax.fields import Count
+from genjax.models.fields import Dtype
 from genjax.models.mlp import MLP, Activation
 from genjax.models.networks import Networks
 from genjax.objectives import elbo, pixels
@@ -45,6 +46,7 @@ class Model:
     latent_dim: Count = 100  # numbers in z1, the code of an image
     top_latent_dim: Count = 50  # numbers in z2
     activation: Activation = "tanh"  # of the hidden layers
+    dtype: Dtype = "float32"  # of the arithmetic; parameters and losses are float32
 
     def networks(self, spec: DataSpec, outputs: int) -> Networks:
         """One for each conditional. outputs: numbers for each value of an image."""
@@ -52,6 +54,7 @@ class Model:
         low, top, activation = self.widths, self.top_widths, self.activation
         return Networks.fitting(
             spec,
+            self.dtype,
             z1_of_x=(MLP(low, 2 * z1, activation), (size,)),
             z2_of_z1=(MLP(top, 2 * z2, activation), (z1,)),
             z1_of_z2=(MLP(top[::-1], 2 * z1, activation), (z2,)),

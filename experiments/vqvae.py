@@ -26,6 +26,7 @@ independently, and its images show what the prior has yet to learn.
 """
 
 import dataclasses
+import functools
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -78,13 +79,6 @@ class Config:
     optim: Optim = Optim(learning_rate=2e-3)
     sampler: PixelSampler = PixelSampler()
 
-    def __post_init__(self) -> None:
-        if self.optim.accumulation > 1:
-            raise UserError(
-                "optim.accumulation must be 1, as the codebook follows whole batches, "
-                f"not {self.optim.accumulation}"
-            )
-
 
 class State(NamedTuple):
     """Everything that a restart needs."""
@@ -107,26 +101,26 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         net = learner.init(nets.parts.init(net_keys))
         return State(net, upkeep.init(book_key, neck))
 
-    def loss_fn(params: Params, state: State, x: Array, key: Key):
-        start_key, z_key = jax.random.split(key)
+    def loss_fn(book: Codebook | None, params: Params, x: Array, key: Key):
         h = nets.encode(params, x)
-        book = upkeep.start(state.kept.book, h, state.net.step, start_key)
-        nats, coded = model.terms(params, book, x, h, z_key)
+        nats, coded = model.terms(params, book, x, h, key)
         terms = {
             "reconstruction_nats": nats.mean(),
             "rate_nats": coded.rate.mean(),
             "commitment_loss": coded.penalty.mean(),
         }
-        kept = state.kept._replace(book=book)
         # the rate of discrete codes is a constant: it has no gradient
-        loss = sum(terms.values(), jnp.zeros(()))
-        return loss, ({}, (terms, kept, h, coded.chosen))
+        return sum(terms.values(), jnp.zeros(())), ({}, (terms, h, coded.chosen))
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         loss_key, restart_key = jax.random.split(key)
-        x, step = to_model(batch["image"]), state.net.step
-        net, descent, aux = learner.descend(loss_fn, state.net, state, x, loss_key)
-        terms, kept, h, chosen = aux
+        start_key, z_key = jax.random.split(loss_key)
+        x, step, book = to_model(batch["image"]), state.net.step, state.kept.book
+        encode = functools.partial(nets.encode, state.net.params, x)
+        book = upkeep.start(book, encode, step, start_key)
+        loss = functools.partial(loss_fn, book)
+        net, descent, (terms, h, chosen) = learner.descend(loss, state.net, x, z_key)
+        kept = state.kept._replace(book=book)
         kept, use = upkeep.follow(kept, h, chosen, step, restart_key)
         return State(net, kept), {**descent._asdict(), **terms, **use}
 

@@ -114,6 +114,7 @@ class Mesh:
     """How the devices share the work."""
 
     fsdp: Count = 1  # devices that large parameters are split over
+    tensor: Count = 1  # devices that a transformer's heads and hidden units split over
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,10 @@ class Experiment(Generic[StateT]):
     sharding_rules: tuple[tuple[str, PartitionSpec], ...] = ()
     """(regular expression on a leaf's path, spec): the first match wins."""
 
+    tensor_parts: int = 1
+    """The rules split layers along the mesh axis "tensor", over as many devices as
+    divide this; 1: they do not."""
+
     training_only: tuple[str, ...] = ()
     """Regular expressions on the paths of leaves that only `train_step` reads, beside
     those of a `TrainState`. An exported model does without them."""

@@ -215,7 +215,7 @@ class Run:
     @functools.cached_property
     def compiled(self) -> compile.CompiledExperiment:
         """The model, laid out on the devices."""
-        mesh = make_mesh(self.settings.mesh.fsdp)
+        mesh = make_mesh(**dataclasses.asdict(self.settings.mesh))
         return compile.compile_experiment(
             self.experiment, mesh, gather=gather, say=self.say
         )

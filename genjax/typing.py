@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
+from jax.sharding import PartitionSpec
 
 Array = jax.Array
 Key = jax.Array  # a typed key, from jax.random.key
@@ -13,6 +14,18 @@ Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]
 Net = Callable[[Array, Array], Array]  # net(x, t)
 Direction = Literal["a_to_b", "b_to_a"]  # between two domains
+BATCH_AXES = ("data", "fsdp")  # of the mesh: those that a batch is split over
+
+
+class Tensor(NamedTuple):
+    """How layers are split along the mesh axis "tensor".
+
+    rules: (regular expression on a leaf's path, spec) of the parameters.
+    parts: the axis may have as many devices as divide it; 1: the layers stay whole.
+    """
+
+    rules: tuple[tuple[str, PartitionSpec], ...] = ()
+    parts: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from genjax.diffusion.likelihood import LearnedBound, Likelihood
 from genjax.diffusion.model import DiffusionModel
 from genjax.experiment import Experiment
 from genjax.inputs import Inputs
-from genjax.models.backbone import Model
+from genjax.models.backbone import Model, tensor_of
 from genjax.state import TrainState
 from genjax.training.learner import SMALL_SCALE, Optim
 from genjax.training.optim import LossFn
@@ -41,7 +41,7 @@ def as_experiment(
     losses: (params, x0, label, key) -> named values (B,), for evaluation, of examples
         as the model sees them.
     """
-    learner = config.optim.learner()
+    learner, tensor = config.optim.learner(), tensor_of(**config.model)
 
     def sample(
         state: TrainState, key: Key, num: int, label: Array | None = None
@@ -61,4 +61,6 @@ def as_experiment(
         evaluate=evaluate,
         diffusion=model,
         raw_weights=learner.raw,
+        sharding_rules=tensor.rules,
+        tensor_parts=tensor.parts,
     )

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int, Shaped
 
 from genjax.experiment import Experiment
-from genjax.typing import Array, Batch, Key, Stopped, UserError
+from genjax.typing import BATCH_AXES, Array, Batch, Key, Stopped, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Coder:
         self._should_stop = should_stop
         split = whole = None
         if mesh is not None:
-            split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+            split = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
             whole = NamedSharding(mesh, PartitionSpec())
 
         def encode(state: Any, batch: Batch, mask: Array, key: Key):

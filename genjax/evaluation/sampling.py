@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
-from genjax.typing import Array, Key, Stopped
+from genjax.typing import BATCH_AXES, Array, Key, Stopped
 
 
 def compile_sample(
@@ -22,7 +22,7 @@ def compile_sample(
     """
     if mesh is None:
         return jax.jit(sample, static_argnums=2)
-    split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    split = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
     def split_sample(state, key, num, *label):
         # Without the constraint nothing in the program is split, and all devices

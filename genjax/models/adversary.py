@@ -14,7 +14,7 @@ from genjax.models import traced
 from genjax.models.backbone import CLASSES, check_builds, classes_of
 from genjax.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from genjax.models.dense_gan import DenseDiscriminator, DenseGenerator
-from genjax.models.fields import fields_of
+from genjax.models.fields import DTYPE, Dtype, fields_of
 from genjax.models.r3gan import R3GANDiscriminator, R3GANGenerator
 from genjax.models.sngan import SNGANDiscriminator, SNGANGenerator
 from genjax.typing import Array, DataSpec, Key, Params, UserError
@@ -57,6 +57,7 @@ def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
         **fields_of(generator, without=without, prefix="g_"),
         **fields_of(discriminator, without=without, prefix="d_"),
         "num_classes": CLASSES,
+        "dtype": DTYPE,
     }
 
 
@@ -110,13 +111,16 @@ def make_pair(
     num_classes: int | None = 0,
     packing: int = 1,
     slopes: bool = False,
+    parts: int = 1,
+    dtype: Dtype = "float32",
     **options: Any,
 ) -> Pair:
     """The two networks, with the fields that `fields` lists.
 
     num_classes: None for those of the data. packing: examples that the discriminator
-    sees side by side. slopes: its gradient at each of them will be asked for. Raises
-    UserError for networks that do not fit the data, each other or these.
+    sees side by side. slopes: its gradient at each of them will be asked for. parts:
+    of a batch that are seen one after another. Raises UserError for networks that do
+    not fit the data, each other or these.
     """
     one_of("model.backbone", backbone, BACKBONES)
     if spec.num_levels == 0 and backbone != "mlp":
@@ -133,7 +137,7 @@ def make_pair(
         )
     modules = BACKBONES[backbone]
     both = {name: options.pop(name) for name in modules.shared if name in options}
-    both["num_classes"] = num_classes
+    both |= {"num_classes": num_classes}
     g, d = (
         both | {k.removeprefix(of): v for k, v in options.items() if k.startswith(of)}
         for of in ("g_", "d_")
@@ -145,22 +149,51 @@ def make_pair(
             "'batch' lets its logit depend on the others: choose another d_norm, or "
             "penalty.name='none'"
         )
+    spread = getattr(discriminator, "minibatch_std", False)
     packs = (*spec.shape[:-1], spec.shape[-1] * packing)
+    generator = modules.generator(shape=spec.shape, **g)
     pair = Pair(
-        generator=player(
-            modules.generator(shape=spec.shape, **g), (latent_dim,), num_classes
-        ),
-        discriminator=player(discriminator, packs, num_classes),
+        generator=player(generator, (latent_dim,), num_classes, dtype),
+        discriminator=player(discriminator, packs, num_classes, dtype),
         latent_dim=latent_dim,
         num_classes=num_classes,
-        sees_several=packing > 1 or getattr(discriminator, "minibatch_std", False),
+        sees_several=packing > 1 or spread,
     )
     for one in (pair.generator, pair.discriminator):
         check_builds(one.init, spec)
+    check_parts(pair, parts, spread)
     return pair
 
 
-def player(module: nn.Module, shape: tuple[int, ...], num_classes: int) -> Player:
+def check_parts(pair: Pair, parts: int, spread: bool) -> None:
+    """Raises UserError for parts of a batch in which something is of the whole of it.
+
+    The mean over the parts would be the gradient of another loss. spread: whether the
+    discriminator looks at that of the batch.
+    """
+    normed = any(map(has_batch_norm, (pair.generator, pair.discriminator)))
+    if parts > 1 and (normed or spread):
+        reason = "model.d_minibatch_std is" if spread else "batch norm is"
+        raise UserError(
+            f"config.optim.accumulation={parts} takes a batch in parts, and {reason} "
+            "of the whole batch: set it to 1, or model.backbone to 'mlp' or 'r3gan', "
+            "which do without"
+        )
+
+
+def has_batch_norm(player: Player) -> bool:
+    """Whether it keeps a running mean; spectral norm's statistics have none."""
+    _, stats = jax.eval_shape(player.init, jax.random.key(0))
+    paths = jax.tree_util.tree_leaves_with_path(stats)
+    return any(jax.tree_util.keystr(path).endswith("['mean']") for path, _ in paths)
+
+
+def player(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    num_classes: int,
+    dtype: Dtype = "float32",
+) -> Player:
     """A module of inputs of this shape and labels, with batch statistics or without."""
 
     def init(key: Key) -> tuple[Params, Params]:
@@ -178,6 +211,7 @@ def player(module: nn.Module, shape: tuple[int, ...], num_classes: int) -> Playe
             label,
             train=train,
             mutable=("batch_stats",) if train else (),
+            dtype=dtype,
         )
         assert isinstance(out, jax.Array)
         return out, updated.get("batch_stats", stats)

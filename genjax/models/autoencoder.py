@@ -11,7 +11,7 @@ from flax import linen as nn
 from genjax.choices import one_of
 from genjax.fields import REQUIRED, Count, Field, Open
 from genjax.models.convnet import ConvDecoder, ConvEncoder
-from genjax.models.fields import fields_of
+from genjax.models.fields import DTYPE, fields_of
 from genjax.models.mlp import MLP
 from genjax.models.networks import Networks
 from genjax.typing import Array, DataSpec, Params, UserError
@@ -29,6 +29,7 @@ def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
         "code_size": Field(Count, REQUIRED, "numbers in a code"),
         "output": Field(Literal["linear", "sigmoid"], "sigmoid", "of the last layer"),
         **fields_of(ENCODERS[backbone], without=("out_features",)),
+        "dtype": DTYPE,
     }
 
 
@@ -50,6 +51,7 @@ class Autoencoder:
         num_pixels = math.prod(spec.shape)
         options = dict(model)
         backbone, size = options.pop("backbone"), options.pop("code_size")
+        dtype = options.pop("dtype", "float32")
         self.output = OUTPUTS[options.pop("output", "sigmoid")]
         self.shape = spec.shape
         if is_linear(model) and size >= num_pixels:
@@ -69,7 +71,7 @@ class Autoencoder:
             decoder = MLP(widths[::-1], num_pixels, **options)
         self.input_shape = shape
         self.networks = Networks.fitting(
-            spec, encoder=(encoder, shape), decoder=(decoder, (size,))
+            spec, dtype, encoder=(encoder, shape), decoder=(decoder, (size,))
         )
 
     def encode(self, params: Params, x: Array) -> Array:

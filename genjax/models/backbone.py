@@ -15,7 +15,7 @@ from genjax.models.dit import DiT
 from genjax.models.fields import fields_of, module_options
 from genjax.models.mlp import TimeMLP
 from genjax.models.unet import UNet
-from genjax.typing import Array, DataSpec, Key, Net, Params, UserError
+from genjax.typing import Array, DataSpec, Key, Net, Params, Tensor, UserError
 
 BACKBONES: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT, "mlp": TimeMLP}
 """By name. An experiment with a network of its own adds it: BACKBONES["mine"] = Mine,
@@ -107,6 +107,14 @@ def make_network(
 
     check_builds(init, spec)
     return Network(init=init, apply=apply, num_classes=classes)
+
+
+def tensor_of(*, backbone: str, num_classes: int | None = 0, **options: Any) -> Tensor:
+    """How `mesh.tensor` splits the network of config.model; `Tensor()`: not at all."""
+    del num_classes  # makes no difference
+    one_of("model.backbone", backbone, BACKBONES)
+    module = BACKBONES[backbone](out_channels=1, **module_options(options))
+    return getattr(module, "tensor", Tensor())
 
 
 def check_fits(spec: DataSpec, backbone: str) -> None:

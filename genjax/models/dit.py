@@ -17,12 +17,17 @@ The released code also counts its fixed table of positions, tokens x width: for 
 tokens that makes 675.1 M of the last (and the paper's 33, 130, 458, 675 M).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Float
 
 from genjax.choices import near_multiples
+from genjax.nn.attention import AttentionName, attend
 from genjax.nn.embeddings import (
     Label,
     embed_augmentation,
@@ -30,10 +35,11 @@ from genjax.nn.embeddings import (
     sinusoidal_embedding,
 )
 from genjax.nn.positions import grid, rotate_2d, sincos_2d
-from genjax.typing import Array
+from genjax.typing import Array, Params, Tensor
 
 MLP_RATIO = 4  # hidden features of a block's MLP, for each feature of the stream
 TIME_FEATURES = 256  # sines and cosines of the time
+STACK = "blocks"  # the name of all blocks as one layer, with scan
 
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
@@ -48,6 +54,7 @@ class DiTBlock(nn.Module):
     dtype: jnp.dtype
     qk_norm: bool
     rotary: bool
+    attention: AttentionName
 
     @nn.compact
     def __call__(
@@ -55,7 +62,6 @@ class DiTBlock(nn.Module):
         x: Float[Array, "b t d"],
         c: Float[Array, "b d"],
         positions: Float[Array, "t 2"],
-        *,
         train: bool,
     ) -> Float[Array, "b t d"]:
         """positions: row and column of each token, for rotary ones."""
@@ -84,8 +90,7 @@ class DiTBlock(nn.Module):
             k = nn.RMSNorm(dtype=self.dtype, name="key_norm")(k)
         if self.rotary:
             q, k = rotate_2d(q, positions), rotate_2d(k, positions)
-        # softmax in float32 inside; the scale is 1/sqrt(width of a head)
-        h = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        h = attend(q, k, v, self.attention).reshape(x.shape)
         return _dense(width, self.dtype, "out")(h)
 
 
@@ -105,6 +110,13 @@ class DiT(nn.Module):
     position: "sincos": fixed, added to the tokens (the paper's); "rotary": in the
         heads of each block; "none": the tokens are a set.
     qk_norm: queries and keys of each head are normed to RMS 1, times learned scales.
+    remat: each block is computed again for the gradient instead of being kept: about a
+        third more arithmetic, and much less memory. The parameters are the same.
+    scan: the blocks are one loop, which compiles in the time of a single block. Their
+        parameters then lie in one array, "blocks", for each of a block's: a run of
+        one form does not go on in the other, but --init_from takes both.
+    attention: "cudnn": the fused kernel of NVIDIA GPUs, in bfloat16; "xla": plain
+        products; "auto": cuDNN's where it can be had.
     """
 
     out_channels: int
@@ -119,6 +131,9 @@ class DiT(nn.Module):
     num_augment: int = 0
     position: str = "sincos"
     qk_norm: bool = False
+    remat: bool = False
+    scan: bool = False
+    attention: AttentionName = "auto"
 
     @nn.compact
     def __call__(
@@ -153,15 +168,7 @@ class DiT(nn.Module):
         positions = grid(height // self.patch, width // self.patch)
         if self.position == "sincos":
             h = h + sincos_2d(positions, self.width).astype(self.dtype)[None]
-        for i in range(self.depth):
-            h = DiTBlock(
-                self.num_heads,
-                self.dropout,
-                self.dtype,
-                self.qk_norm,
-                self.position == "rotary",
-                name=f"block{i}",
-            )(h, c, positions, train=train)
+        h = self._blocks(h, c, positions, train)
 
         shift_scale = _dense(2 * self.width, self.dtype, "modulation", init=zeros)(
             nn.silu(c)
@@ -170,6 +177,57 @@ class DiT(nn.Module):
         out_features = self.patch**2 * self.out_channels
         h = _dense(out_features, self.dtype, "out", init=zeros)(h)
         return unpatchify(h, self.patch, height, width).astype(jnp.float32)
+
+    def _blocks(self, h: Array, c: Array, positions: Array, train: bool) -> Array:
+        """All blocks in turn."""
+        kind = DiTBlock
+        if self.remat:  # in a loop nothing is shared that would undo it
+            kind = nn.remat(kind, static_argnums=4, prevent_cse=not self.scan)
+
+        def block(name: str) -> nn.Module:
+            return kind(
+                self.num_heads,
+                self.dropout,
+                self.dtype,
+                self.qk_norm,
+                self.position == "rotary",
+                self.attention,
+                name=name,
+            )
+
+        if not self.scan:
+            for i in range(self.depth):
+                h = block(f"block{i}")(h, c, positions, train)
+            return h
+
+        def step(layer: nn.Module, h: Array, _: None) -> tuple[Array, None]:
+            return layer(h, c, positions, train), None
+
+        loop = nn.scan(
+            step,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=self.depth,
+        )
+        return loop(block(STACK), h, None)[0]
+
+    @property
+    def tensor(self) -> Tensor:
+        """The layers of a block as `mesh.tensor` splits them (arXiv:1909.08053).
+
+        The first ones of a pair by what comes out, so that a device has whole heads
+        and hidden features; the second ones by what goes in, whose products are summed
+        over devices. Norms and the residual stream are whole.
+        """
+        blocks, lead = (STACK, (None,)) if self.scan else (r"block\d+", ())
+        first = "(query|key|value|mlp0|modulation)"
+        rules = {
+            f"/{blocks}/{first}/kernel$": (None, "tensor"),
+            f"/{blocks}/{first}/bias$": ("tensor",),
+            f"/{blocks}/(out|mlp1)/kernel$": ("tensor", None),
+        }
+        specs = ((path, PartitionSpec(*lead, *axes)) for path, axes in rules.items())
+        return Tensor(tuple(specs), parts=self.num_heads)
 
     def _embed(
         self, t: Array, label: Label | None, augment: Array | None
@@ -196,6 +254,23 @@ class DiT(nn.Module):
         for more in (labelled, augmented):
             c = c if more is None else c + more
         return c
+
+
+def stacked(params: Mapping[str, Any]) -> Params:
+    """The parameters of a DiT with `scan`, of those of the same one without."""
+    rest, blocks = dict(params), []
+    while f"block{len(blocks)}" in rest:
+        blocks.append(rest.pop(f"block{len(blocks)}"))
+    return rest | {STACK: jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
+
+
+def unstacked(params: Mapping[str, Any]) -> Params:
+    """The parameters of a DiT without `scan`, of those of the same one with it."""
+    rest = dict(params)
+    blocks = rest.pop(STACK)
+    for i in range(len(jax.tree.leaves(blocks)[0])):
+        rest[f"block{i}"] = jax.tree.map(lambda leaf, i=i: leaf[i], blocks)
+    return rest
 
 
 def modulated(

@@ -16,6 +16,13 @@ import jax.numpy as jnp
 from genjax.fields import Field, Range
 
 Dtype = Literal["float32", "bfloat16"]
+DTYPE = Field(
+    Dtype,
+    "float32",
+    "of the arithmetic; parameters, statistics and losses are float32",
+)
+"""Of networks whose modules take the dtype of their inputs (`models.traced`)."""
+
 OWN = {"name", "parent"}  # of every flax module
 
 

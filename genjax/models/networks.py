@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from genjax.models import traced
 from genjax.models.backbone import check_builds
+from genjax.models.fields import Dtype
 from genjax.typing import Array, DataSpec, Key, Params
 
 
@@ -18,16 +19,21 @@ class Networks:
     """Modules that take one array each.
 
     parts: {name: (module, the shape of one example of what it takes)}.
+    dtype: of the arithmetic.
     """
 
     parts: Mapping[str, tuple[nn.Module, tuple[int, ...]]]
+    dtype: Dtype = "float32"
 
     @classmethod
     def fitting(
-        cls, spec: DataSpec, **parts: tuple[nn.Module, tuple[int, ...]]
+        cls,
+        spec: DataSpec,
+        dtype: Dtype = "float32",
+        **parts: tuple[nn.Module, tuple[int, ...]],
     ) -> "Networks":
         """With these parts. Raises UserError if one cannot be built for the data."""
-        networks = cls(parts)
+        networks = cls(parts, dtype)
         check_builds(lambda key: networks.init(jax.random.split(key, len(parts))), spec)
         return networks
 
@@ -42,8 +48,9 @@ class Networks:
 
     def only(self, *names: str) -> "Networks":
         """These parts alone."""
-        return Networks({name: self.parts[name] for name in names})
+        return Networks({name: self.parts[name] for name in names}, self.dtype)
 
     def __call__(self, params: Params, name: str, x: Array) -> Any:
-        """What the part says of x, (B, ...)."""
-        return traced.apply(self.parts[name][0], {"params": params[name]}, x)
+        """What the part says of x, (B, ...), float32."""
+        module, variables = self.parts[name][0], {"params": params[name]}
+        return traced.apply(module, variables, x, dtype=self.dtype)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from genjax.fields import Count, Field, Open
 from genjax.models.convnet import ConvDecoder, ConvEncoder
-from genjax.models.fields import fields_of
+from genjax.models.fields import DTYPE, Dtype, fields_of
 from genjax.models.mlp import MLP, Activation
 from genjax.models.networks import Networks
 from genjax.typing import Array, DataSpec
@@ -86,15 +86,20 @@ class PixelDecoder(nn.Module):
 def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
     """Those of config.model, which are the encoder's; the decoder mirrors it."""
     del stated  # they do not depend on it
-    return fields_of(GaussianEncoder)
+    return {**fields_of(GaussianEncoder), "dtype": DTYPE}
 
 
 Model = Annotated[Mapping[str, Any], Open(fields)]
-"""config.model: the fields of `GaussianEncoder`."""
+"""config.model: the fields of `GaussianEncoder`, and dtype."""
 
 
 def make_networks(
-    spec: DataSpec, spread: Spread, *, latent_dim: int, **options: Any
+    spec: DataSpec,
+    spread: Spread,
+    *,
+    latent_dim: int,
+    dtype: Dtype = "float32",
+    **options: Any,
 ) -> Networks:
     """The parts "encoder", x -> (mean, logvar), and "decoder", z -> output for p(x|z).
 
@@ -102,6 +107,7 @@ def make_networks(
     """
     return Networks.fitting(
         spec,
+        dtype,
         encoder=(GaussianEncoder(latent_dim, **options), spec.shape),
         decoder=(PixelDecoder(spec.shape, spread=spread, **options), (latent_dim,)),
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from genjax.fields import Count, Field, Open
 from genjax.models.convnet import Downsampler, Upsampler, map_size
-from genjax.models.fields import fields_of
+from genjax.models.fields import DTYPE, Dtype, fields_of
 from genjax.models.networks import Networks
 from genjax.nn.conv import Conv
 from genjax.typing import Array, DataSpec, Params
@@ -19,11 +19,12 @@ def fields(stated: Mapping[str, Any]) -> dict[str, Field]:
     """Those of config.model, which are the encoder's; the decoder mirrors it."""
     del stated  # they do not depend on it
     meaning = "numbers in a vector of the map; of fsq it is one for each of the levels"
-    return {**fields_of(Downsampler), "code_dim": Field(Count, 16, meaning)}
+    own = {"code_dim": Field(Count, 16, meaning), "dtype": DTYPE}
+    return {**fields_of(Downsampler), **own}
 
 
 Model = Annotated[Mapping[str, Any], Open(fields)]
-"""config.model: the fields of `Downsampler`, and code_dim."""
+"""config.model: the fields of `Downsampler`, code_dim and dtype."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ def make_networks(
     code_dim: int,
     outputs: int,
     standardize: bool = False,
+    dtype: Dtype = "float32",
     **options: Any,
 ) -> MapNetworks:
     """Of "encoder", "to_code" and "decoder".
@@ -66,6 +68,7 @@ def make_networks(
     decoder = Upsampler(channels, (rows, columns, 2 * values), **options)
     parts = Networks.fitting(
         spec,
+        dtype,
         encoder=(Downsampler(channels, **options), spec.shape),
         to_code=(Conv(outputs, (1, 1)), (*place, channels[-1])),
         decoder=(decoder, (*place, code_dim)),

@@ -28,12 +28,13 @@ from genjax.modes.mode import Mode, title_of
 from genjax.modes.results import results
 from genjax.pictures import grids
 from genjax.pictures.frame import framed
-from genjax.places import place
+from genjax.places import in_bucket, place
 from genjax.run import Run, load
 from genjax.screen import say
 from genjax.streams import Stream, stream_key
 from genjax.training import compile, distributed, loop, metrics, state_table
 from genjax.training import workdir as folder
+from genjax.training.profile import Profiled
 from genjax.training.progress import Progress
 from genjax.training.sharding import batch_sharding, replicated
 from genjax.training.stop import StopRequest
@@ -52,6 +53,7 @@ class Options:
     accept_code: bool = False  # continue although the model's source changed
     extend_to: Count | None = None  # train the run in --workdir on, to this step
     init_from: PlacePath | None = None  # a run whose weights to begin with
+    profile: Count | None = None  # trace so many steps into profile/ of the run folder
     lease_seconds: Seconds = 60.0  # of a workdir in a bucket: after so long it is free
 
     def fields(self) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def train_config(
 
 
 def check(run: Run, options: Options) -> None:
-    """Raises UserError for --extend_to without a run, and --init_from of no run."""
+    """Raises UserError for flags of no run, and for a profile of one in a bucket."""
     if options.extend_to is not None and not (run.workdir / "config.json").exists():
         raise UserError(
             f"--extend_to trains a run on, and there is none in {run.workdir}: name "
@@ -115,6 +117,11 @@ def check(run: Run, options: Options) -> None:
         )
     if options.init_from is not None:
         start.open_source(run, options.init_from)
+    if options.profile is not None and in_bucket(run.workdir):
+        raise UserError(
+            f"--profile writes its trace to a disk, and {run.workdir} is in a bucket: "
+            "profile a short run in another --workdir"
+        )
 
 
 def train(run: Run, options: Options) -> None:
@@ -138,8 +145,13 @@ def train(run: Run, options: Options) -> None:
             check_ours()
             return run.asked_to_stop()
 
+        compiled = run.compiled
+        if options.profile is not None:
+            where = run.workdir / "profile", options.profile
+            profiled = Profiled(run.compiled, *where, say=run.say)
+            compiled = stack.enter_context(contextlib.closing(profiled))
         loop.train(
-            run.compiled,
+            compiled,
             feed,
             began.state,
             began.step,

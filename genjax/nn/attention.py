@@ -1,4 +1,6 @@
-"""Self-attention over the places of an image."""
+"""Self-attention: what the heads do, and a block of it over the places of an image."""
+
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -9,6 +11,44 @@ from genjax.nn.norms import GroupNorm
 from genjax.typing import Array
 
 Initializer = jax.nn.initializers.Initializer
+AttentionName = Literal["auto", "xla", "cudnn"]
+
+
+def attend(
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    implementation: AttentionName = "auto",
+) -> Float[Array, "b t n d"]:
+    """softmax(q k^T / sqrt(d)) v in each of n heads, the softmax in float32.
+
+    implementation: "cudnn": its fused kernel, which never holds the (t, s) scores of a
+        head; "xla": products and a softmax; "auto": cuDNN's where it can be had.
+    Raises ValueError for "cudnn" where it cannot be had.
+    """
+    reason = why_not_cudnn(jax.devices()[0], q.dtype, q.shape[-1])
+    if implementation == "cudnn" and reason:
+        raise ValueError(f"attention='cudnn' {reason}: choose 'auto' or 'xla'")
+    fused = implementation != "xla" and not reason
+    kernel = "cudnn" if fused else "xla"
+    return jax.nn.dot_product_attention(q, k, v, implementation=kernel)
+
+
+def why_not_cudnn(device: Any, dtype: jnp.dtype, head_size: int) -> str:
+    """Why cuDNN's fused attention cannot be had on this jax.Device, or ""."""
+    if "cuda" not in device.client.platform_version:
+        return f"needs an NVIDIA GPU, and this is {device.platform.upper()}"
+    version = float(getattr(device, "compute_capability", "0"))
+    if version < 8.0:
+        return f"needs compute capability 8.0, and this GPU has {version}"
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        return f"needs model.dtype='bfloat16', not {dtype}"
+    largest = 256 if version >= 9.0 else 128
+    if head_size % 8 or head_size > largest:
+        return (
+            f"takes heads of a multiple of 8 features up to {largest}, not {head_size}"
+        )
+    return ""
 
 
 class SpatialAttention(nn.Module):
@@ -22,6 +62,7 @@ class SpatialAttention(nn.Module):
     dtype: jnp.dtype = jnp.dtype("float32")
     skip_scale: float = 1.0
     groups: int | None = None  # of the norm; None: `num_groups`
+    attention: AttentionName = "auto"  # as `attend` has it
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -37,10 +78,8 @@ class SpatialAttention(nn.Module):
             )
             return layer(tokens).reshape(b, h * w, self.num_heads, -1)
 
-        # softmax in float32 inside; the scale is 1/sqrt(C/N)
-        out = jax.nn.dot_product_attention(
-            heads("query"), heads("key"), heads("value")
-        ).reshape(b, h, w, c)
+        q, k, v = heads("query"), heads("key"), heads("value")
+        out = attend(q, k, v, self.attention).reshape(b, h, w, c)
         zeros = nn.initializers.zeros_init()
         out = nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name="out")(out)
         return self.skip_scale * (x + out)

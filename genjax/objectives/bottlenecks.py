@@ -186,20 +186,23 @@ class Upkeep:
         return Kept(book if neck.learned else None, use)
 
     def start(
-        self, book: Codebook | None, h: Map, step: Array, key: Key
+        self,
+        book: Codebook | None,
+        encode: Callable[[], Map],
+        step: Array,
+        key: Key,
     ) -> Codebook | None:
-        """The codebook, at step 0 the k-means of the batch."""
+        """The codebook, at step 0 the k-means of what encode() makes of the batch."""
         if book is None or not self.kmeans_iterations:
             return book
-        rows = jax.lax.stop_gradient(h.reshape(-1, h.shape[-1]))
         num, iterations = len(book.codes), self.kmeans_iterations
-        return jax.lax.cond(
-            step == 0,
-            lambda: quantize.kmeans(
-                key, rows, num_codes=num, num_iterations=iterations
-            ),
-            lambda: book,
-        )
+
+        def of_batch() -> Codebook:
+            h = encode()
+            rows = h.reshape(-1, h.shape[-1])
+            return quantize.kmeans(key, rows, num_codes=num, num_iterations=iterations)
+
+        return jax.lax.cond(step == 0, of_batch, lambda: book)
 
     def follow(
         self, kept: Kept, h: Map, chosen: Array | None, step: Array, key: Key

@@ -24,13 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.interpreters import partial_eval
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.experiment import Experiment
 from genjax.screen import Say, silent
 from genjax.streams import Stream, stream_key
-from genjax.training.sharding import batch_sharding, replicated, state_shardings
-from genjax.typing import Array, Batch, Key, Metrics
+from genjax.training.sharding import replicated, state_shardings
+from genjax.typing import Array, Batch, Key, Metrics, UserError
 
 
 class Health(NamedTuple):
@@ -91,33 +91,49 @@ class CompiledExperiment:
         stop: this process's wish; any process's wish sets status.stop everywhere.
         Returns the new state, the counters, metrics of shape (steps,), the status.
         """
-
-        def arguments(first: int, part: Batch) -> tuple:
-            flag = self._flag(stop)
-            fixed = (np.int32(first), np.uint32(seed), flag)
-            return state, health, dict(resident), dict(part), *fixed
-
-        if _num_steps(feed) == 1:
-            return self._execute(arguments(first_step, feed))
-        parts = list(_split(feed))
-        if not self._loops_slowly(arguments(first_step, parts[0])):
-            return self._execute(arguments(first_step, feed))
         calls = []
-        for i, part in enumerate(parts):
-            calls.append(self._execute(arguments(first_step + i, part)))
+        for part in self._parts(state, health, resident, feed):
+            fixed = np.int32(first_step), np.uint32(seed), self._flag(stop)
+            arguments = state, health, dict(resident), part, *fixed
+            calls.append(self._executable(arguments)(*arguments))
             state, health, *_ = calls[-1]
-        metrics = jax.tree.map(lambda *m: jnp.concatenate(m), *[c[2] for c in calls])
+            first_step += _num_steps(part)
+        metrics = calls[0][2]
+        if len(calls) > 1:
+            metrics = jax.tree.map(
+                lambda *m: jnp.concatenate(m), *[c[2] for c in calls]
+            )
         return state, health, metrics, calls[-1][3]
 
-    def _execute(self, arguments: tuple) -> Any:
-        """Runs the compiled call for arguments of these shapes; compiles a new one."""
+    def prepare(
+        self, state: Any, health: Any, resident: Mapping[str, Any], feed: Any
+    ) -> None:
+        """Compiles what `run` would call with arrays like these.
+
+        jax.ShapeDtypeStructs do as well, the feed's for a single step.
+        """
+        part = self._parts(state, health, resident, feed)[0]
+        fixed = np.int32(0), np.uint32(0), self._flag(False)
+        self._executable((state, health, dict(resident), part, *fixed))
+
+    def _parts(self, state, health, resident, feed) -> list[Any]:
+        """The feed of each call that `run` makes of one."""
+        if _num_steps(feed) == 1:
+            return [dict(feed)]
+        parts = list(_split(feed))
+        fixed = np.int32(0), np.uint32(0), self._flag(False)
+        one = state, health, dict(resident), parts[0], *fixed
+        return parts if self._loops_slowly(one) else [dict(feed)]
+
+    def _executable(self, arguments: tuple) -> Any:
+        """The compiled call for arguments of these shapes."""
         num_steps = _num_steps(arguments[3])
         if num_steps not in self._executables:
             self.say(f"compiling the training step, {num_steps} in a call")
             lowered = self._lowered.pop(num_steps, None)
             lowered = lowered or self._jitted.lower(*arguments)
             self._executables[num_steps] = lowered.compile(train_compiler_options())
-        return self._executables[num_steps](*arguments)
+        return self._executables[num_steps]
 
     def temporary_bytes(self) -> int:
         """What one call needs on a device beside the state; 0 before the first call."""
@@ -156,7 +172,8 @@ class CompiledExperiment:
         )
 
     def _flag(self, stop: bool) -> Array:
-        sharding = batch_sharding(self.mesh)
+        # on all axes: no two devices hold the same flag, of different processes perhaps
+        sharding = NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
         count = len(sharding.addressable_devices)
         flags = np.full((count,), stop, np.int32)
         return jax.make_array_from_process_local_data(sharding, flags)
@@ -172,7 +189,9 @@ def compile_experiment(
     """Lays the experiment's state out on the mesh; nothing is compiled yet.
 
     gather: (resident arrays, one step's slice of the feed) -> batch, traced.
+    Raises UserError if the mesh splits layers that the experiment cannot split so.
     """
+    check_tensor(experiment, mesh.shape.get("tensor", 1))
     shapes = jax.eval_shape(experiment.init, jax.random.key(0))
     shardings = state_shardings(shapes, mesh, experiment.sharding_rules)
     abstract_state = jax.tree.map(
@@ -185,7 +204,23 @@ def compile_experiment(
     return CompiledExperiment(experiment, mesh, gather, abstract_state, say)
 
 
-def _num_steps(feed: Batch) -> int:
+def check_tensor(experiment: Experiment, tensor: int) -> None:
+    """Raises UserError unless the layers can be split over `tensor` devices."""
+    parts = experiment.tensor_parts
+    if parts % tensor == 0:
+        return
+    if parts == 1:
+        raise UserError(
+            f"config.mesh.tensor={tensor} splits the layers of a transformer, and this "
+            "model is none: set it to 1, or choose model.backbone='dit' where there is "
+            "one"
+        )
+    raise UserError(
+        f"config.mesh.tensor={tensor} must divide the {parts} heads of the transformer"
+    )
+
+
+def _num_steps(feed: Mapping[str, Any]) -> int:
     return next(iter(feed.values())).shape[0]
 
 
@@ -252,14 +287,18 @@ def train_compiler_options() -> dict[str, str | bool] | None:
     """XLA options for a train step on this backend; None where none are known.
 
     On CPU: leave convolutions out of YNN fusion, which makes their filter gradients
-    three to four times faster. The option is experimental, so one that this jaxlib
-    does not know is dropped.
+    three to four times faster; and let barriers stand, without which XLA:CPU finds
+    that `model.remat` computes the same again, and keeps it after all. The options are
+    experimental, so where this jaxlib does not know one they are dropped.
     """
     if jax.default_backend() != "cpu":
         return None
     kinds = ("INDIVIDUAL_DOT", "REDUCE")
     value = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kinds)
-    options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": value}
+    options: dict[str, str | bool] = {
+        "xla_cpu_experimental_ynn_fusion_type": value,
+        "xla_disable_hlo_passes": "cse_barrier_expander",
+    }
     try:
         jax.jit(lambda x: x).lower(np.float32(0)).compile(options)
     except jax.errors.JaxRuntimeError:

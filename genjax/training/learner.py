@@ -92,23 +92,27 @@ class Learner:
 
     def descend(
         self,
-        loss_fn: Callable[..., tuple[Array, tuple[Params, Any]]],
+        loss_fn: Callable[[Params, Any, Key], tuple[Array, tuple[Params, Any]]],
         state: TrainState,
-        *inputs: Any,
+        rows: Any,
+        key: Key,
     ) -> tuple[TrainState, Descent, Any]:
-        """(state, descent, aux) after a step down loss_fn(params, *inputs).
+        """(state, descent, aux) after a step down the mean of loss_fn over the rows.
 
-        loss_fn gives (loss, (stats, aux)). Raises UserError for gradients in parts,
-        which only `train_step` takes.
+        loss_fn(params, rows, key) gives (mean loss, (stats, aux)); rows is a tree of
+        arrays (B, ...). With accumulation it sees a part of them at a time, as
+        `mean_gradients` says, and the statistics are those of the last part: so they
+        must follow from the weights alone, as spectral norm's do.
         """
-        if self.accumulation != 1:
-            raise UserError(
-                f"config.optim.accumulation={self.accumulation} is for models with one "
-                "loss: set it to 1, and training.batch_size lower"
-            )
-        (loss, (stats, aux)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, *inputs
+
+        def one(params: Params, rows: Any, key: Key) -> tuple[Array, Any]:
+            loss, (stats, aux) = loss_fn(params, rows, key)
+            return loss, (jax.tree.map(lambda leaf: leaf[None], stats), aux)
+
+        (loss, (stats, aux)), grads = mean_gradients(
+            one, state.params, rows, key, accumulation=self.accumulation
         )
+        stats = jax.tree.map(lambda leaf: leaf[-1], stats)
         descent = Descent(loss, optax.tree.norm(grads), self.learning_rate(state))
         return self.update(state, grads, stats), descent, aux
 

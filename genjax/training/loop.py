@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from genjax.training.checkpoint import Checkpointer
-from genjax.training.compile import CompiledExperiment, Health, Status
+from genjax.training.compile import Health, Status
 from genjax.training.metrics import MetricWriter
 from genjax.training.progress import Progress
 from genjax.typing import (
@@ -45,6 +45,33 @@ class Feed(Protocol):
 
     def rows(self, step: int) -> np.ndarray:
         """The data set's rows in the batch of this step: (batch,)."""
+        ...
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """What the loop asks of the steps (genjax.training.compile.CompiledExperiment)."""
+
+    def healthy(self, skipped: int = 0) -> Health:
+        """The counters before the first call."""
+        ...
+
+    def run(
+        self,
+        state: Any,
+        health: Health,
+        resident: Mapping[str, Array],
+        feed: Batch,
+        first_step: int,
+        *,
+        seed: int,
+        stop: bool,
+    ) -> tuple[Any, Health, Metrics, Status]:
+        """Trains on all steps of the feed."""
+        ...
+
+    def temporary_bytes(self) -> int:
+        """What one call needs on a device beside the state."""
         ...
 
 
@@ -164,7 +191,7 @@ class Log:
 
 
 def train(
-    compiled: CompiledExperiment,
+    compiled: Steps,
     feed: Feed,
     state: Any,
     step: int,
@@ -175,18 +202,16 @@ def train(
     checkpointer: Checkpointer,
     log: Log,
     stop: Callable[[], bool],
-    so_far: Mapping[str, Any] | None = None,
+    so_far: Mapping[str, Any],
 ) -> tuple[int, Any]:
     """Trains from `step` to the end of the schedule and returns (step, state).
 
-    so_far: the notes of the checkpoint that the state is from.
-    stop: whether this process was asked to stop.
-    Raises Stopped once that is so for any process, and UserError for data or a
-    callback that cannot go on, both after saving, the latter only if there is one
-    process; DivergedError after max_bad_steps non-finite steps in a row, all
-    discarded, or if the last half of a shorter run is.
+    so_far: the notes of the checkpoint that the state is from. stop: whether this
+    process was asked to stop. Raises Stopped once that is so for any process, and
+    UserError for data or a callback that cannot go on, both after saving, the latter
+    only if there is one process; DivergedError after max_bad_steps non-finite steps in
+    a row, all discarded, or if the last half of a shorter run is.
     """
-    so_far = so_far or {}
     health, status = compiled.healthy(so_far.get("skipped_steps", 0)), None
     window = _Window(log, so_far.get("window", {}))
     try:
@@ -247,7 +272,7 @@ def _heed(status: Status, step: int, window: "_Window", log: Log) -> None:
         raise Stopped(f"after step {step}")
 
 
-def _memory(compiled: CompiledExperiment) -> str:
+def _memory(compiled: Steps) -> str:
     mib = compiled.temporary_bytes() / 2**20
     return f"a step works in {mib:,.0f} MiB a device beside the state"
 

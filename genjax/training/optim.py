@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genjax.training.microbatch import in_turn
+from genjax.training.microbatch import in_order, in_turn
 from genjax.typing import Array, Batch, Key, Metrics, Params, UserError
 
 Variables = Any  # a pytree of arrays (B, ...)
@@ -127,13 +127,19 @@ def maximize(
 
 
 def mean_gradients(
-    loss_fn: LossFn, params: Params, batch: Batch, key: Key, *, accumulation: int = 1
-) -> tuple[tuple[Array, Metrics], Params]:
+    loss_fn: Callable[[Params, Any, Key], tuple[Array, Any]],
+    params: Params,
+    batch: Any,
+    key: Key,
+    *,
+    accumulation: int = 1,
+) -> tuple[tuple[Array, Any], Params]:
     """((loss, aux), gradients): means over `accumulation` parts of the batch, in turn.
 
     loss_fn(params, batch, key) -> (mean loss, aux), whose key differs from part to
     part. Part j holds the rows j, j + n, j + 2n, ..., so each device works on the rows
-    that it already has. Memory is that of one part. accumulation = 1 is
+    that it already has. Memory is that of one part. Of aux, scalars are averaged, and
+    arrays (rows, ...) come back in the order of the batch. accumulation = 1 is
     jax.value_and_grad. Raises UserError if the batch does not divide.
     """
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
@@ -143,12 +149,17 @@ def mean_gradients(
     parts = in_turn(batch, accumulation, by="optim.accumulation")
     keys = jax.random.split(key, accumulation)
 
-    def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:
-        value = grad_fn(params, *part)
-        return jax.tree.map(jnp.add, total, value), None
+    def add(total: Any, part: tuple[Any, Key]) -> tuple[Any, Any]:
+        (loss, aux), grads = grad_fn(params, *part)
+        return jax.tree.map(jnp.add, total, (loss, grads)), aux
 
     first = jax.tree.map(lambda rows: rows[0], (parts, keys))
-    shapes = jax.eval_shape(grad_fn, params, *first)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    total, _ = jax.lax.scan(add, zeros, (parts, keys))
-    return jax.tree.map(lambda value: value / accumulation, total)
+    (loss, _), grads = jax.eval_shape(grad_fn, params, *first)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (loss, grads))
+    total, aux = jax.lax.scan(add, zeros, (parts, keys))
+    loss, grads = jax.tree.map(lambda value: value / accumulation, total)
+    return (loss, jax.tree.map(_together, aux)), grads
+
+
+def _together(of_parts: Array) -> Array:
+    return of_parts.mean() if of_parts.ndim == 1 else in_order(of_parts)

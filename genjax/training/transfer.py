@@ -1,5 +1,6 @@
 """A new run that begins with the weights of another one, as far as they fit."""
 
+import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -60,9 +61,10 @@ def with_weights(state: Any, source: Mapping[str, Array]) -> tuple[Any, Transfer
     """(the state with the arrays of `source` that have its paths and shapes, how).
 
     state: as initialised. Both its weights and their averages begin with them; the
-    optimizers begin anew.
+    optimizers begin anew. Blocks that one of the two keeps in one array, and the other
+    one by one, are the same blocks.
     """
-    done = Transfer({}, {}, [])
+    done, source = Transfer({}, {}, []), laid_out(source, weights_of(state))
 
     def fitting(name: str, own: Array) -> Array:
         other = source.get(name)
@@ -99,6 +101,27 @@ def with_weights(state: Any, source: Mapping[str, Array]) -> tuple[Any, Transfer
     state = jax.tree_util.tree_map_with_path(begun, state, is_leaf=_is_part)
     done.unused.extend(name for name in source if name not in done.taken)
     return state, done
+
+
+def laid_out(source: Mapping[str, Array], own: Mapping[str, Array]) -> dict[str, Array]:
+    """The source, whose blocks are stacked, or one by one, as `own` has them.
+
+    .../blocks/x is the stack of .../block0/x, .../block1/x, ... (`model.scan`).
+    """
+    found = dict(source)
+    for name, array in own.items():
+        alone = re.fullmatch(r"((?:.*/)?block)(\d+)(/.*)", name)
+        if name.startswith("blocks/") or "/blocks/" in name:
+            path = re.sub(r"(^|/)blocks/", r"\1block{}/", name)
+            names = [path.format(i) for i in range(len(array))]
+            if all(n in source for n in names):
+                found[name] = jnp.stack([found.pop(n) for n in names])
+        elif alone is not None:
+            stack, i = source.get(f"{alone[1]}s{alone[3]}"), int(alone[2])
+            if stack is not None and i < len(stack):
+                found[name] = stack[i]
+                found.pop(f"{alone[1]}s{alone[3]}", None)
+    return found
 
 
 def _is_part(part: Any) -> bool:

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from genjax import configs
 from genjax.data import datasets, pipeline, toy
 from genjax.experiment import Experiment
 from genjax.training.compile import CompiledExperiment, compile_experiment
-from genjax.training.sharding import BATCH_AXES, batch_sharding
+from genjax.training.sharding import batch_sharding, make_mesh
 from genjax.typing import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -96,8 +96,7 @@ class Case:
 
 def submesh(num_devices: int, fsdp: int = 1) -> Mesh:
     """The first devices only; the product uses them all."""
-    devices = np.array(jax.devices()[:num_devices]).reshape(-1, fsdp)
-    return Mesh(devices, BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    return make_mesh(fsdp, devices=jax.devices()[:num_devices])
 
 
 @functools.cache

@@ -34,3 +34,9 @@ def test_never_less_than_the_distance_on_an_axis():
 def test_sets_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="not 3 and 2"):
         wasserstein2(np.zeros((3, 2)), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_points_that_are_not_finite_have_no_distance(bad):
+    x = np.zeros((3, 2))
+    assert np.isnan(wasserstein2(np.array([[0, 0], [bad, 1], [1, 1.0]]), x))

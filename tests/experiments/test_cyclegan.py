@@ -186,9 +186,13 @@ def test_without_its_weight_no_identity_is_taken():
     assert len(called) == 2 and "identity" not in metrics
 
 
-def test_a_step_moves_both_and_keeps_its_translations():
-    """Players of one number each; the discriminators are held in the first half."""
-    learner = Learner(optimizer=optax.sgd(0.1), schedule=optax.constant_schedule(0.1))
+def one_number_each(accumulation=1):
+    """((g, d) before, state after, metrics) of players of one number each."""
+    learner = Learner(
+        optimizer=optax.sgd(0.1),
+        schedule=optax.constant_schedule(0.1),
+        accumulation=accumulation,
+    )
     game = Game(
         generators=lambda p: {n: lambda x, s=s: s * x for n, s in p.items()},
         discriminators=lambda p: {
@@ -202,7 +206,12 @@ def test_a_step_moves_both_and_keeps_its_translations():
     d = learner.init({"a": jnp.float32(1.0), "b": jnp.float32(2.0)})
     pools = {name: empty_pool(6, A.shape[1:]) for name in "ab"}
     keys = {"a": KEY, "b": jax.random.key(1)}
-    after, metrics = play(game, State(g, d, pools), {"a": A, "b": B}, keys)
+    return (g, d), *play(game, State(g, d, pools), {"a": A, "b": B}, keys)
+
+
+def test_a_step_moves_both_and_keeps_its_translations():
+    """The discriminators are held in the first half."""
+    (g, d), after, metrics = one_number_each()
     a, b = np.asarray(A, np.float64), np.asarray(B, np.float64)
     # d/ds mean (d s x - 1)^2 = mean 2 (d s x - 1) d x
     slopes = {
@@ -218,6 +227,13 @@ def test_a_step_moves_both_and_keeps_its_translations():
     np.testing.assert_allclose(after.pools["b"].images[:4], 0.5 * A, rtol=1e-6)
     assert int(after.pools["a"].num_seen) == 4
     assert {"loss", "d_loss", "g_grad_norm", "d_grad_norm"} <= set(metrics)
+
+
+def test_gradients_in_parts_are_those_of_the_whole_batch():
+    """And the pools take the translations in the same order."""
+    whole, parts = (one_number_each(accumulation=n)[1] for n in (1, 2))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 # --- choices --------------------------------------------------------------------------

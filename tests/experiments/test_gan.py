@@ -181,9 +181,13 @@ def two_players(packing=1):
     )
 
 
-def one_step(num=64, **method):
+def one_step(num=64, accumulation=1, **method):
     """(state before, state after, metrics) of gradient descent."""
-    learner = Learner(optimizer=optax.sgd(0.1), schedule=optax.constant_schedule(0.1))
+    learner = Learner(
+        optimizer=optax.sgd(0.1),
+        schedule=optax.constant_schedule(0.1),
+        accumulation=accumulation,
+    )
     game, state = start(
         two_players(method.get("packing", 1)), learner=learner, **method
     )
@@ -214,6 +218,30 @@ def test_losses_and_penalties_train_both(loss, penalty):
     assert (metrics["penalty"] > 0) == (penalty != "none")
     total = metrics["d_loss"] + 3.0 * metrics["penalty"]
     np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("critic_steps", [1, 2])
+def test_gradients_in_parts_are_those_of_the_whole_batch(critic_steps):
+    how = {"loss": "relativistic", "penalty": Penalty(name="r1_r2", weight=0.3)}
+    how |= {"critic_steps": critic_steps, "packing": 2}
+    _, whole, metrics = one_step(**how)
+    _, parts, in_parts = one_step(**how, accumulation=4)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, in_parts[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({}, "batch norm is of the whole batch"),
+        ({"model__d_minibatch_std": True}, "model.d_minibatch_std is of"),
+    ],
+)
+def test_what_is_of_a_whole_batch_does_not_come_in_parts(changes, what):
+    with pytest.raises(UserError, match=f"accumulation=2 takes a batch in.*{what}"):
+        build(DIGITS, optim__accumulation=2, **changes)
 
 
 def test_one_step_by_hand():

@@ -1,9 +1,20 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.models.dit import DiT, modulated, patchify, unpatchify
+from genjax.models.dit import (
+    DiT,
+    modulated,
+    patchify,
+    stacked,
+    unpatchify,
+    unstacked,
+)
+from genjax.training.compile import train_compiler_options
+from genjax.training.sharding import make_mesh, state_shardings
 
 SIZES = {  # width, depth, heads: table 1 of the paper
     "S": (384, 12, 6),
@@ -210,3 +221,123 @@ def test_misfits_are_refused(changes, size, label, message):
     x = jnp.zeros((1, size, size, 1))
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(tiny(**changes).init, jax.random.key(0), x, jnp.zeros(1), label)
+
+
+# --- scale ----------------------------------------------------------------------------
+
+
+def inputs(size=16, batch=4):
+    x = jax.random.normal(jax.random.key(0), (batch, size, size, 1))
+    return x, jnp.linspace(0.2, 0.7, batch)
+
+
+def assert_trees_close(a, b, atol):
+    """atol: of values divided by the largest of their array."""
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        scale = np.abs(x).max() + 1e-6
+        np.testing.assert_allclose(x / scale, y / scale, atol=atol)
+
+
+def dit(scan, remat=False):
+    return tiny(width=32, depth=3, num_heads=4, dropout=0.3, scan=scan, remat=remat)
+
+
+@functools.cache
+def one_by_one():
+    """Parameters of blocks that are not stacked."""
+    return awake(dit(scan=False), *inputs())["params"]
+
+
+@functools.cache
+def trained(scan, remat):
+    """(loss, gradients, bytes of work) of a mean of squares."""
+    net, (x, t) = dit(scan, remat), inputs()
+    params = stacked(one_by_one()) if scan else one_by_one()
+
+    def loss(params):
+        streams = {"dropout": jax.random.key(5)}
+        out = net.apply({"params": params}, x, t, train=True, rngs=streams)
+        return jnp.mean(jnp.square(out))
+
+    lowered = jax.jit(jax.value_and_grad(loss)).lower(params)
+    program = lowered.compile(train_compiler_options())
+    return *program(params), program.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_remat_gives_the_same_gradients_in_less_memory(scan):
+    loss, grads, kept = trained(scan, False)
+    lean_loss, lean_grads, needed = trained(scan, True)
+    np.testing.assert_allclose(loss, lean_loss, rtol=1e-6)
+    assert_trees_close(grads, lean_grads, atol=1e-5)
+    assert needed < 0.7 * kept
+
+
+@pytest.mark.parametrize("changes", [{}, {"qk_norm": True, "position": "rotary"}])
+def test_blocks_in_a_loop_are_the_unrolled_ones(changes):
+    nets = [tiny(depth=3, scan=scan, **changes) for scan in (False, True)]
+    x, t = inputs(size=8, batch=2)
+    params = awake(nets[0], x, t)["params"]
+    stack = stacked(params)
+    shapes = jax.eval_shape(nets[1].init, jax.random.key(0), x, t)["params"]
+    assert jax.tree.map(jnp.shape, stack) == jax.tree.map(jnp.shape, shapes)
+    assert_trees_close(unstacked(stack), params, atol=0)
+
+    outs = [
+        jax.jit(net.apply)({"params": p}, x, t)
+        for net, p in zip(nets, (params, stack), strict=True)
+    ]
+    np.testing.assert_allclose(*outs, atol=1e-4)
+
+
+def test_blocks_in_a_loop_start_and_drop_out_each_on_their_own():
+    net, (x, t) = dit(scan=True), inputs(size=8, batch=2)
+    params = jax.jit(net.init)(jax.random.key(0), x, t)["params"]
+    kernel = params["blocks"]["mlp0"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1])
+    assert np.std(kernel[1]) == pytest.approx((2 / (32 + 128)) ** 0.5, rel=0.1)
+
+    @jax.jit
+    def dropped(key):
+        variables = {"params": stacked(one_by_one())}
+        return net.apply(variables, x, t, train=True, rngs={"dropout": key})
+
+    assert not np.allclose(*map(dropped, jax.random.split(jax.random.key(1))))
+
+
+def test_the_program_of_a_loop_does_not_grow_with_the_depth():
+    def length(**options):
+        net, (x, t) = tiny(**options), inputs()
+        params = jax.eval_shape(net.init, jax.random.key(0), x, t)["params"]
+
+        def loss(params):
+            return jnp.sum(net.apply({"params": params}, x, t))
+
+        return len(jax.jit(jax.grad(loss)).lower(params).as_text().splitlines())
+
+    assert length(depth=9, scan=True) == length(depth=2, scan=True)
+    assert length(depth=9) > 2.5 * length(depth=2)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_device_of_the_tensor_axis_holds_its_share_of_each_block(scan):
+    net, (x, t) = dit(scan), inputs(size=8)
+    params = stacked(one_by_one()) if scan else one_by_one()
+    shardings = state_shardings({"params": params}, make_mesh(1, 2), net.tensor.rules)
+    split = jax.device_put(params, shardings["params"])
+    block = split["blocks" if scan else "block0"]
+    shares = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data.shape, block)
+    depth = (3,) if scan else ()
+    for name in ("query", "key", "value"):
+        assert shares[name] == {"kernel": (*depth, 32, 16), "bias": (*depth, 16)}
+    assert shares["mlp0"] == {"kernel": (*depth, 32, 64), "bias": (*depth, 64)}
+    assert shares["out"] == {"kernel": (*depth, 16, 32), "bias": (*depth, 32)}
+    assert shares["mlp1"] == {"kernel": (*depth, 64, 32), "bias": (*depth, 32)}
+    assert shares["modulation"] == {"kernel": (*depth, 32, 96), "bias": (*depth, 96)}
+    assert split["in"]["kernel"].is_fully_replicated
+
+    apply = jax.jit(lambda params: net.apply({"params": params}, x, t))
+    program = apply.lower(split).compile()
+    assert "all-reduce" in program.as_text()  # of the second layer of each pair
+    whole = apply(params)
+    np.testing.assert_allclose(program(split), whole, atol=1e-4 * np.abs(whole).max())

@@ -8,6 +8,7 @@ import pytest
 from genjax import configs
 from genjax.models.unet import ResBlock, UNet
 from genjax.nn.resample import downsample, upsample
+from genjax.training.compile import train_compiler_options
 
 
 def tiny(**changes):
@@ -228,6 +229,30 @@ def test_bfloat16_is_near_float32():
     variables = awake(nets[0], x, t)
     wide, narrow = (jax.jit(net.apply)(variables, x, t) for net in nets)
     assert np.abs(wide - narrow).max() < 0.1 * np.abs(wide).max()
+
+
+def test_remat_gives_the_same_gradients_in_less_memory():
+    options = {"channel_multipliers": (1, 1), "attention_resolutions": ()}
+    keep, again = (tiny(remat=remat, **options) for remat in (False, True))
+    x, t = jax.random.normal(jax.random.key(0), (16, 16, 16, 1)), jnp.ones(16)
+    variables = awake(keep, x, t)
+
+    def compiled(net):
+        def loss(variables):
+            streams = {"dropout": jax.random.key(5)}
+            out = net.apply(variables, x, t, train=True, rngs=streams)
+            return jnp.mean(jnp.square(out))
+
+        lowered = jax.jit(jax.value_and_grad(loss)).lower(variables)
+        return lowered.compile(train_compiler_options())
+
+    programs = [compiled(net) for net in (keep, again)]
+    (loss, grads), (lean_loss, lean_grads) = (p(variables) for p in programs)
+    np.testing.assert_allclose(loss, lean_loss, rtol=1e-6)
+    for x, y in zip(jax.tree.leaves(grads), jax.tree.leaves(lean_grads), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5 * np.abs(x).max() + 1e-6)
+    kept, needed = (p.memory_analysis().temp_size_in_bytes for p in programs)
+    assert needed < 0.7 * kept
 
 
 def test_dropout_acts_in_training_only():

@@ -132,6 +132,14 @@ def test_parts_add_up_to_the_whole(accumulation):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_rows_come_back_in_the_order_of_the_batch():
+    def loss(params, batch, key):
+        return batch["y"].mean() * params["w"].sum(), {"rows": batch["x"]}
+
+    (_, aux), _ = mean_gradients(loss, PARAMS, BATCH, jax.random.key(0), accumulation=3)
+    np.testing.assert_array_equal(aux["rows"], BATCH["x"])
+
+
 def test_each_part_draws_anew():
     def noise(params, batch, key):
         return jax.random.normal(key) + 0.0 * params["w"].sum(), {}

@@ -8,14 +8,33 @@ from genjax.typing import UserError
 
 
 def test_mesh_takes_all_devices():
-    assert dict(make_mesh().shape) == {"data": 4, "fsdp": 1}
-    assert dict(make_mesh(2).shape) == {"data": 2, "fsdp": 2}
+    assert dict(make_mesh().shape) == {"data": 4, "fsdp": 1, "tensor": 1}
+    assert dict(make_mesh(2).shape) == {"data": 2, "fsdp": 2, "tensor": 1}
+    assert dict(make_mesh(2, 2).shape) == {"data": 1, "fsdp": 2, "tensor": 2}
+    assert make_mesh(devices=jax.devices()[2:3]).devices.item() == jax.devices()[2]
 
 
 @pytest.mark.parametrize("fsdp", [0, 3, 8])
 def test_mesh_must_fit_the_devices(fsdp):
     with pytest.raises(UserError, match=f"divide the number of devices, 4.* {fsdp}"):
         make_mesh(fsdp)
+
+
+@pytest.mark.parametrize("tensor", [0, 3, 4])
+def test_the_tensor_axis_must_fit_what_fsdp_leaves(tensor):
+    with pytest.raises(UserError, match=f"mesh.tensor .* over fsdp=2, 2, .* {tensor}"):
+        make_mesh(2, tensor)
+
+
+def test_fsdp_takes_an_axis_that_tensor_leaves():
+    rules = (("first/kernel", P(None, "tensor")), ("bias", P("tensor")))
+    shapes = {"first": {"kernel": (128, 256), "bias": (256,)}, "k": (128, 256)}
+    tree = jax.eval_shape(lambda: jax.tree.map(jnp.zeros, shapes, is_leaf=is_shape))
+    found = state_shardings(tree, make_mesh(2, 2), rules)
+    assert jax.tree.map(lambda s: s.spec, found) == {
+        "first": {"kernel": P("fsdp", "tensor"), "bias": P("tensor")},
+        "k": P(None, "fsdp"),
+    }
 
 
 def specs(tree, fsdp, rules=()):

@@ -8,7 +8,7 @@ import numpy as np
 
 from genjax.state import TrainState
 from genjax.training.learner import Optim
-from genjax.training.transfer import weights_of, with_weights
+from genjax.training.transfer import laid_out, weights_of, with_weights
 
 
 class Two(NamedTuple):
@@ -70,3 +70,17 @@ def test_a_state_without_weights_fits_nothing():
     assert weights_of({"mean": jnp.zeros(3)}) == {}
     _, done = with_weights(state(2, 0.0), {})
     assert not done.taken and done.left["in/kernel"] == "(3, 4), not there"
+
+
+def test_blocks_in_one_array_and_one_by_one_are_the_same_blocks():
+    rows = {f"net/block{i}/mlp0/kernel": jnp.full((2, 3), float(i)) for i in range(3)}
+    rest = {"net/in/bias": jnp.ones(3)}
+    stack = {"net/blocks/mlp0/kernel": jnp.stack(list(rows.values()))}
+    for own, source in [(rows, stack), (stack, rows), (rows, rows)]:
+        found = laid_out(rest | source, rest | own)
+        assert found.keys() == rest.keys() | own.keys()
+        for name, array in own.items():
+            np.testing.assert_array_equal(found[name], array)
+    deeper = {f"net/block{i}/mlp0/kernel": jnp.ones((2, 3)) for i in range(4)}
+    assert laid_out(stack, deeper).keys() == rows.keys()  # the fourth has none
+    assert laid_out(rows, {"net/blocks/mlp0/kernel": jnp.ones((4, 2, 3))}) == rows

@@ -133,6 +133,7 @@ def test_progress_tells_of_steps_that_are_computed(tmp_path, mesh):
             checkpointer=checkpointer,
             log=loop.Log(None, Recorded(8, images_per_step=BATCH), BATCH),
             stop=lambda: False,
+            so_far={},
         )
     assert shown == [(2, 2), (4, 4), (6, 6), (8, 8)]
 

@@ -216,7 +216,7 @@ def integrate(
     Dormand & Prince's pair of orders 5 and 4, as in scipy's RK45, in one loop on the
     device. A step, the same for the whole batch, is taken if the root mean square over
     all numbers of error / (tolerance (1 + |state|)) is at most 1.
-    Fails when run if 10,000 steps do not suffice.
+    NaN where 10,000 steps do not suffice, as of a model that has diverged.
     """
     import diffrax  # late: it takes half a second
 
@@ -231,9 +231,11 @@ def integrate(
         y0=state,
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
         max_steps=10_000,
+        throw=False,
     )
     assert solution.ys is not None
-    last = jax.tree.map(lambda y: y[-1], solution.ys)
+    solved = solution.result == diffrax.RESULTS.successful
+    last = jax.tree.map(lambda y: jnp.where(solved, y[-1], jnp.nan), solution.ys)
     # six new stages a step, taken or not; the seventh is the first of the next
     return last, 6 * jnp.asarray(solution.stats["num_steps"]) + 1
 

@@ -69,3 +69,12 @@ def test_a_trace_that_does_not_exist():
             key=KEY,
             trace="skilling",
         )
+
+
+def test_a_network_that_has_diverged_has_no_likelihood():
+    """Its slope has no end, and the solver gives up instead of failing the run."""
+    x = jnp.ones((3, 2))
+    nats, _ = log_likelihood(
+        lambda x, t: jnp.inf * x, x, path=PATHS["rectified_flow"], key=KEY
+    )
+    assert jnp.isnan(nats).all()

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import compile_memory as benchmark
 
 
+@pytest.mark.slow
 def test_a_row_is_of_the_whole_state():
     row = benchmark.measure("tiny", scan=True, remat=True, batch=2, dtype="bfloat16")
     # weights, their average, Adam's two moments; 3 counters of 4 bytes

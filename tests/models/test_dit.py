@@ -264,7 +264,7 @@ def trained(scan, remat):
     return *program(params), program.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_remat_gives_the_same_gradients_in_less_memory(scan):
     loss, grads, kept = trained(scan, False)
     lean_loss, lean_grads, needed = trained(scan, True)

@@ -32,10 +32,10 @@ from genjax.experiment import Code, Experiment
 from genjax.fields import Count, Positive
 from genjax.inputs import Inputs
 from genjax.models.adversary import Model, Pair, make_pair
-from genjax.objectives.adversarial import LOSSES, LossName, Penalty, draw_noise
+from genjax.objectives.adversarial import LOSSES, LossName, NoiseSampler, Penalty
 from genjax.state import TrainState, raw
 from genjax.training.learner import Learner, Optim
-from genjax.training.microbatch import in_turn
+from genjax.training.microbatch import grouped, in_turn, ungrouped
 from genjax.typing import Array, Batch, DataSpec, Key, Metrics, Params
 
 Data = tuple[Array, Array | None]  # (x, label), one row for an example
@@ -63,13 +63,6 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """How samples are drawn; not so in training."""
-
-    truncation: Positive | None = None  # largest |z_i|, as in BigGAN; None: no limit
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """The sections of a config for this file."""
 
@@ -78,7 +71,7 @@ class Config:
     augment: Augment = Augment()
     inputs: Inputs = Inputs(label_dropout=0.0)
     optim: Optim = Optim(b1=0.5, ema_decay=0.999)
-    sampler: Sampler = Sampler()
+    sampler: NoiseSampler = NoiseSampler()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +83,10 @@ class Game:
     d_learner: Learner
     method: Method = Method()
     augment: Augment = Augment()
+
+    def noise(self, key: Key, data: Data) -> Array:
+        """The generator's, for as many as there are data."""
+        return jax.random.normal(key, (len(data[0]), self.pair.latent_dim))
 
 
 def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
@@ -118,7 +115,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         return play(game, state, data, d_key, g_key)
 
     def prior(key: Key, num: int) -> Array:
-        return draw_noise(key, num, pair.latent_dim, config.sampler.truncation)
+        return config.sampler(key, num, pair.latent_dim)
 
     def decode(state: State, z: Array, key: Key, label: Array | None = None) -> Array:
         return scale.to_data(pair.generator(*state.g.averaged, z, label))
@@ -135,7 +132,7 @@ def make_experiment(config: Config, spec: DataSpec) -> Experiment[State]:
         """Logits of test data and of samples of their labels: equal at the optimum."""
         x = scale.to_model(batch["image"])
         label = labels.of_batch(batch, pair.num_classes)
-        z = draw_noise(key, len(x), pair.latent_dim)
+        z = game.noise(key, (x, label))
         fake = pair.generator(*state.g.averaged, z, label)
         both, d = {"test_logit": x, "sample_logit": fake}, state.d.averaged
         return {name: pair.discriminator(*d, x, label) for name, x in both.items()}
@@ -168,9 +165,8 @@ def play(
     state, of_turns = jax.lax.scan(turn, state, (parts, d_keys))
     data = jax.tree.map(lambda rows: rows[-1], parts)
     z_key, seen_key = jax.random.split(g_key)
-    rows = data, draw_noise(z_key, len(data[0]), game.pair.latent_dim)
-    packing, loss = game.method.packing, functools.partial(g_loss, game, state)
-    rows = jax.tree.map(lambda x: x.reshape(-1, packing, *x.shape[1:]), rows)
+    rows = grouped((data, game.noise(z_key, data)), game.method.packing)
+    loss = functools.partial(g_loss, game, state)
     g, descent, _ = game.g_learner.descend(loss, state.g, rows, seen_key)
     metrics = jax.tree.map(jnp.mean, of_turns)  # a bad turn spoils the mean
     return state._replace(g=g), metrics | descent.metrics("g_", loss="g_loss")
@@ -180,7 +176,7 @@ def d_step(game: Game, state: State, part: tuple[Data, Key]) -> tuple[State, Met
     """The state after one turn of the discriminator, on (data, key)."""
     (data, key), augment, limit = part, game.augment, game.method.clip_weights
     z_key, seen_key, penalty_key = jax.random.split(key, 3)
-    z = draw_noise(z_key, len(data[0]), game.pair.latent_dim)
+    z = game.noise(z_key, data)
     packs, _ = see(game, state.g.params, state, data, z, seen_key)
     d, descent, (t_real, undecided, metrics) = game.d_learner.descend(
         functools.partial(d_loss, game, state), state.d, packs, penalty_key
@@ -218,8 +214,7 @@ def g_loss(
     game: Game, state: State, g_params: Params, rows: tuple[Data, Array], key: Key
 ) -> tuple[Array, tuple[Params, None]]:
     """(2), of packs of data and noise: (loss, (new statistics, None))."""
-    data, z = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
-    d, of = game.pair.discriminator, state.d
+    (data, z), d, of = ungrouped(rows), game.pair.discriminator, state.d
     (real, fake, label), stats = see(game, g_params, state, data, z, key)
     t_real, t_fake = (d.train(of.params, of.stats, x, label)[0] for x in (real, fake))
     return LOSSES[game.method.loss].generator(t_real, t_fake).mean(), (stats, None)

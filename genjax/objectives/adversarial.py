@@ -30,7 +30,7 @@ import optax
 from jaxtyping import Float, Int
 
 from genjax.axes import sum_over_dims
-from genjax.fields import Count, NonNegative
+from genjax.fields import Count, NonNegative, Positive
 from genjax.typing import Array, Key, UserError
 
 Logits = Float[Array, "*b"]
@@ -259,3 +259,14 @@ def draw_noise(
     if limit is None:
         return jax.random.normal(key, (num, dim))
     return jax.random.truncated_normal(key, -limit, limit, (num, dim))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoiseSampler:
+    """config.sampler: how the noise of samples is drawn; not so in training."""
+
+    truncation: Positive | None = None  # largest |z_i|, as in BigGAN; None: no limit
+
+    def __call__(self, key: Key, num: int, dim: int) -> Float[Array, "n d"]:
+        """`draw_noise` within that limit."""
+        return draw_noise(key, num, dim, self.truncation)

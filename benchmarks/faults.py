@@ -101,8 +101,8 @@ class Attempt:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line)
+        with self.process.stderr as said:
+            self.lines.extend(said)
 
     @property
     def said(self) -> str:

@@ -183,7 +183,8 @@ def check_parts(pair: Pair, parts: int, spread: bool) -> None:
 
 def has_batch_norm(player: Player) -> bool:
     """Whether it keeps a running mean; spectral norm's statistics have none."""
-    _, stats = jax.eval_shape(player.init, jax.random.key(0))
+    key = jax.eval_shape(jax.random.key, 0)
+    _, stats = jax.eval_shape(player.init, key)
     paths = jax.tree_util.tree_leaves_with_path(stats)
     return any(jax.tree_util.keystr(path).endswith("['mean']") for path, _ in paths)
 

@@ -14,6 +14,14 @@ from genjax.typing import Stopped
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """SIGHUP is, though these tests may run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_asks_and_handlers_are_given_back(number, capfd):
     before = signal.getsignal(number)

@@ -98,7 +98,7 @@ class Scene:
         last = len(self.times) - 1
         return np.unique(np.linspace(0, last, num).round().astype(int))
 
-    def titled(self, picture: np.ndarray, frame: int) -> np.ndarray:
+    def titled(self, picture: np.ndarray, frame: int | np.integer) -> np.ndarray:
         """A picture of a film, below the time of its frame."""
         # As many letters in each frame: a film's pictures are of one size.
         what = f"samples at t = {self.times[frame]:6.2f}"

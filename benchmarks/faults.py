@@ -102,7 +102,8 @@ class Attempt:
     def _read(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as said:
-            self.lines.extend(said)
+            for line in said:
+                self.lines.append(line)
 
     @property
     def said(self) -> str:

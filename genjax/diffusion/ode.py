@@ -221,9 +221,13 @@ def integrate(
     import diffrax  # late: it takes half a second
 
     dtype = jax.tree.leaves(state)[0].dtype
-    start, end = jnp.asarray(start, dtype), jnp.asarray(end, dtype)
+    # Plain numbers stay plain: other times diffrax checks when run, by a call of the
+    # host, and a program with such a call is not kept in the compilation cache.
+    start, end = (
+        t.astype(dtype) if isinstance(t, jax.Array) else t for t in (start, end)
+    )
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, y, _: slope(y, jnp.asarray(t))),
+        diffrax.ODETerm(lambda t, y, _: slope(y, jnp.asarray(t, dtype))),
         diffrax.Dopri5(),
         start,
         end,

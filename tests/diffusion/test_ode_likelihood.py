@@ -78,3 +78,10 @@ def test_a_network_that_has_diverged_has_no_likelihood():
         lambda x, t: jnp.inf * x, x, path=PATHS["rectified_flow"], key=KEY
     )
     assert jnp.isnan(nats).all()
+
+
+def test_its_program_is_kept_in_the_compilation_cache():
+    """JAX keeps none that calls the host, as diffrax does to check unknown times."""
+    path = PATHS["rectified_flow"]
+    nats = jax.jit(lambda x: log_likelihood(lambda x, t: x, x, path=path, key=KEY))
+    assert "callback" not in nats.lower(jnp.ones((3, 2))).as_text()

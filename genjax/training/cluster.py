@@ -124,6 +124,7 @@ def _metadata(environment: Mapping[str, str], key: str) -> str | None:
         with opener.open(request, timeout=METADATA_SECONDS) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return None
-        raise
+        with error:  # it is the answer, too
+            if error.code == 404:
+                return None
+            raise

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from genjax.training.checkpoint import Checkpointer
-from genjax.training.compile import Health, Status
+from genjax.training.compile import CompiledExperiment, Health, Status
 from genjax.training.metrics import MetricWriter
+from genjax.training.profile import Profiled
 from genjax.training.progress import Progress
 from genjax.typing import (
     Array,
@@ -28,6 +29,8 @@ from genjax.typing import (
 )
 
 Split = Literal["train", "eval"]
+Steps = CompiledExperiment | Profiled
+"""A compiled experiment, alone or with a trace of some of its steps."""
 
 
 @runtime_checkable
@@ -45,33 +48,6 @@ class Feed(Protocol):
 
     def rows(self, step: int) -> np.ndarray:
         """The data set's rows in the batch of this step: (batch,)."""
-        ...
-
-
-@runtime_checkable
-class Steps(Protocol):
-    """What the loop asks of the steps (genjax.training.compile.CompiledExperiment)."""
-
-    def healthy(self, skipped: int = 0) -> Health:
-        """The counters before the first call."""
-        ...
-
-    def run(
-        self,
-        state: Any,
-        health: Health,
-        resident: Mapping[str, Array],
-        feed: Batch,
-        first_step: int,
-        *,
-        seed: int,
-        stop: bool,
-    ) -> tuple[Any, Health, Metrics, Status]:
-        """Trains on all steps of the feed."""
-        ...
-
-    def temporary_bytes(self) -> int:
-        """What one call needs on a device beside the state."""
         ...
 
 

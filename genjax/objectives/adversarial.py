@@ -248,19 +248,6 @@ class Penalty:
 # --- noise ----------------------------------------------------------------------------
 
 
-def draw_noise(
-    key: Key, num: int, dim: int, limit: float | None = None
-) -> Float[Array, "n d"]:
-    """N(0, I), its numbers drawn anew until they lie within the limit, if there is one.
-
-    BigGAN's truncation trick (Brock et al. 2019, arXiv:1809.11096, section 3.1): the
-    lower the limit, the likelier and the more alike are the samples.
-    """
-    if limit is None:
-        return jax.random.normal(key, (num, dim))
-    return jax.random.truncated_normal(key, -limit, limit, (num, dim))
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoiseSampler:
     """config.sampler: how the noise of samples is drawn; not so in training."""
@@ -268,5 +255,12 @@ class NoiseSampler:
     truncation: Positive | None = None  # largest |z_i|, as in BigGAN; None: no limit
 
     def __call__(self, key: Key, num: int, dim: int) -> Float[Array, "n d"]:
-        """`draw_noise` within that limit."""
-        return draw_noise(key, num, dim, self.truncation)
+        """N(0, I), its numbers drawn anew until they lie within the limit.
+
+        BigGAN's truncation trick (Brock et al. 2019, arXiv:1809.11096, section 3.1):
+        the lower the limit, the likelier and the more alike are the samples.
+        """
+        limit, shape = self.truncation, (num, dim)
+        if limit is None:
+            return jax.random.normal(key, shape)
+        return jax.random.truncated_normal(key, -limit, limit, shape)

@@ -14,7 +14,7 @@ from scipy.stats import kstest, norm, truncnorm
 
 from genjax.models.mlp import MLP
 from genjax.objectives import adversarial
-from genjax.objectives.adversarial import LOSSES, PENALTIES, Penalty, draw_noise
+from genjax.objectives.adversarial import LOSSES, PENALTIES, NoiseSampler, Penalty
 from genjax.typing import UserError
 
 P, Q = norm(0.0, 1.0), norm(1.0, 0.7)  # of the data, of the samples
@@ -259,10 +259,10 @@ def test_the_undecided_logit_lies_between_data_and_samples(name):
 
 def test_truncated_noise_stays_within_its_limit():
     key = jax.random.key(0)
-    z = np.asarray(draw_noise(key, 4000, 5, 0.7))
+    z = np.asarray(NoiseSampler(truncation=0.7)(key, 4000, 5))
     assert 0.69 < np.abs(z).max() <= 0.7
     assert z.std() == pytest.approx(truncnorm.std(-0.7, 0.7), rel=0.02)
-    whole = draw_noise(key, 4000, 5)
+    whole = NoiseSampler()(key, 4000, 5)
     assert kstest(np.asarray(whole).ravel(), "norm").pvalue > 1e-3
 
 
